@@ -1,7 +1,7 @@
 """Stamps as NPZ blobs: what phase 4c wrote, and the one reader for it that untrusted bytes cannot hurt.
 
-A blob is a zip of `image_g.npy`, `image_r.npy`, `image_z.npy`, each (size, size) float32 nanomaggies per pixel. Existing
-blobs come from `np.savez_compressed`, some wrapped in gzip once more; the blobs written here open with `np.load` too.
+A blob is a zip of `image_g.npy`, `image_r.npy`, `image_z.npy`, each (size, size) float32 nanomaggies per pixel.
+Existing blobs come from `np.savez_compressed`, some wrapped in gzip once more; those written here open with `np.load`.
 """
 
 import io
