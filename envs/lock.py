@@ -11,7 +11,19 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENTS = {"workflow": ["workflow"], "spark": ["spark"], "train": ["train"], "figures": ["figures"], "dev": ["dev"]}
+ENVIRONMENTS = {
+    "workflow": ["workflow"],
+    "spark": ["spark"],
+    "train": ["train"],
+    "figures": ["figures"],
+    "dev": ["dev"],
+}
+    "workflow": ["workflow"],
+    "spark": ["spark"],
+    "train": ["train"],
+    "figures": ["figures"],
+    "dev": ["dev"],
+}
 # Whatever an environment needs that PyPI does not have.
 CONDA_PACKAGES = {"spark": ["openjdk=17"]}
 

@@ -1,0 +1,59 @@
+"""Dark Halo Scope: from survey files to gates, one artifact a file.
+
+`snakemake -n results/gen5_prime/gates.json` says what would run and why.
+"""
+
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+configfile: Path(workflow.basedir) / "config" / "config.yaml"
+
+
+# This checkout's code, whatever else is installed; jobs get the same through the prefix.
+LIB = Path(workflow.basedir) / "lib"
+sys.path.insert(0, str(LIB))
+shell.prefix(f"export PYTHONPATH={str(LIB)!r}; ")
+
+
+include: "rules/common.smk"
+include: "rules/survey.smk"
+include: "rules/catalogue.smk"
+include: "rules/dataset.smk"
+include: "rules/training.smk"
+include: "rules/evaluation.smk"
+
+
+wildcard_constraints:
+    dataset="[a-z0-9_]+",
+    generation="[a-z0-9_]+",
+    stage="[a-z0-9]+",
+    split="train|val|test",
+
+
+localrules:
+    gates,
+    preflight,
+
+
+onstart:
+    refuse_other_survey(Path("results/survey.json"), config["survey"])
+
+
+rule gates:
+    input:
+        "results/gen5_prime/gates.json",
+        "results/gen5_prime_no_hard_negatives/comparison.json",
+    message:
+        "The gates of the main generation and of its negative control"
+
+
+rule preflight:
+    input:
+        "results/gen5_prime/preflight.json",
+    message:
+        "Whether the main job can run here, item by item"

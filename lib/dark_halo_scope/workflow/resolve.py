@@ -1,0 +1,146 @@
+"""From the YAML files under config/ to the settings that each rule takes.
+
+A survey may override settings of datasets and generations, and a generation may extend another.
+Everything is validated against the settings models when the workflow starts.
+"""
+
+import json
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dark_halo_scope.core.config import validate
+from dark_halo_scope.core.errors import ConfigError
+from dark_halo_scope.workflow.config import DatasetFile, GenerationFile, SurveyFile
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice: the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise ConfigError(f"{node.start_mark.name} gives the key {key!r} twice; keep one of them.")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that the YAML file `path` holds.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, holds no mapping or gives a key twice.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        choices = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
+        raise ConfigError(f"{path} does not exist; there are: {choices}.") from None
+    loader = _StrictLoader(text)
+    loader.name = str(path)
+    try:
+        values = loader.get_single_data()
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    finally:
+        loader.dispose()
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of settings, not {type(values).__name__}.")
+    return values
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` in place of its own; mappings are merged key by key, lists replaced whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        current = merged.get(key)
+        merged[key] = merge(current, value) if isinstance(current, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Validated settings of one survey and of all datasets and generations under it."""
+
+    survey: SurveyFile
+    datasets: Mapping[str, DatasetFile]
+    generations: Mapping[str, GenerationFile]
+
+    def section(self, kind: str, name: str | None, section: str) -> str:
+        """Settings as sorted JSON, so that the order of keys in a YAML file never matters.
+
+        Args:
+            kind: `survey`, `dataset` or `generation`.
+            name: of the dataset or generation; None for the survey.
+            section: a top-level key of its file, such as `stamps`.
+
+        Raises:
+            ConfigError: there is no dataset or generation of that name.
+        """
+        file: SurveyFile | DatasetFile | GenerationFile
+        if kind == "survey":
+            file = self.survey
+        else:
+            files: Mapping[str, Any] = {"dataset": self.datasets, "generation": self.generations}[kind]
+            if name not in files:
+                raise ConfigError(f"There is no {kind} {name!r} under config/{kind}s; there are: {', '.join(files)}.")
+            file = files[name]
+        return json.dumps(file.model_dump(mode="json")[section], sort_keys=True, separators=(",", ":"))
+
+
+def resolve(config_directory: Path, survey: str) -> Resolved:
+    """Read, merge and validate everything under `config_directory` for `survey`.
+
+    Raises:
+        ConfigError: a file or key is missing, unknown or invalid; the sentence names the file.
+    """
+    survey_path = config_directory / "surveys" / f"{survey}.yaml"
+    survey_file = validate(SurveyFile, load_yaml(survey_path), str(survey_path))
+
+    def read_all(kind: str, overrides: Mapping[str, Mapping[str, Any]], model: Any) -> dict[str, Any]:
+        paths = {path.stem: path for path in sorted((config_directory / kind).glob("*.yaml"))}
+        unknown = sorted(set(overrides) - set(paths))
+        if unknown:
+            raise ConfigError(
+                f"{survey_path} overrides {', '.join(unknown)}, which config/{kind} does not have; correct the name."
+            )
+        values = {name: _extended(name, paths, overrides, ()) for name in paths}
+        return {name: validate(model, values[name], str(paths[name])) for name in paths}
+
+    return Resolved(
+        survey=survey_file,
+        datasets=read_all("datasets", survey_file.overrides.datasets, DatasetFile),
+        generations=read_all("generations", survey_file.overrides.generations, GenerationFile),
+    )
+
+
+def _extended(
+    name: str, paths: Mapping[str, Path], overrides: Mapping[str, Mapping[str, Any]], via: tuple[str, ...]
+) -> dict[str, Any]:
+    """The values of `name`: what it extends, then its own file, then the survey's override."""
+    if name in via:
+        raise ConfigError(f"{paths[name]} extends itself through {' -> '.join((*via, name))}; break the circle.")
+    values = load_yaml(paths[name])
+    parent = values.pop("extends", None)
+    if parent is not None:
+        if parent not in paths:
+            raise ConfigError(f"{paths[name]} extends {parent!r}, which does not exist; there are: {', '.join(paths)}.")
+        values = merge(_extended(parent, paths, overrides, (*via, name)), values)
+    return merge(values, overrides.get(name, {}))
+
+
+def settings_getter(resolved: Resolved) -> Callable[[str, str], Callable[[Any], str]]:
+    """`settings("dataset", "stamps")`: a Snakemake params function of the rule's wildcards."""
+
+    def settings(kind: str, section: str) -> Callable[[Any], str]:
+        def value(wildcards: Any) -> str:
+            return resolved.section(kind, getattr(wildcards, kind, None), section)
+
+        return value
+
+    return settings

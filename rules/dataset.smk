@@ -1,0 +1,108 @@
+rule build_injection_manifest:
+    input:
+        survey="results/survey.json",
+        parent="results/catalogue/parent.json",
+        code=code("dark_halo_scope.injection.manifest", "spark"),
+    output:
+        "results/datasets/{dataset}/manifest.json",
+    log:
+        "logs/build_injection_manifest/{dataset}.log",
+    benchmark:
+        "benchmarks/build_injection_manifest/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=240,
+    params:
+        settings=settings("dataset", "manifest"),
+    message:
+        "Deciding what {wildcards.dataset} injects where (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.injection.manifest --"
+        " --survey {input.survey} --parent {input.parent}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule inject_stamps:
+    input:
+        survey="results/survey.json",
+        manifest="results/datasets/{dataset}/manifest.json",
+        coadds="results/datasets/{dataset}/coadds.json",
+        code=code("dark_halo_scope.injection.stamps", "spark"),
+    output:
+        "results/datasets/{dataset}/stamps.json",
+    log:
+        "logs/inject_stamps/{dataset}.log",
+    benchmark:
+        "benchmarks/inject_stamps/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=1440,
+    params:
+        settings=settings("dataset", "stamps"),
+    message:
+        "Injecting the arcs of {wildcards.dataset} (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.injection.stamps --"
+        " --survey {input.survey} --manifest {input.manifest} --coadds {input.coadds}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule check_dataset:
+    input:
+        stamps="results/datasets/{dataset}/stamps.json",
+        code=code("dark_halo_scope.evaluation.check_dataset", "spark"),
+    output:
+        "results/datasets/{dataset}/quality.json",
+    log:
+        "logs/check_dataset/{dataset}.log",
+    benchmark:
+        "benchmarks/check_dataset/{dataset}.tsv"
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=settings("dataset", "quality"),
+    message:
+        "Checking {wildcards.dataset}: splits, pixels, shortcuts"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.check_dataset --stamps {input.stamps}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule pack_images:
+    input:
+        stamps="results/datasets/{dataset}/stamps.json",
+        quality="results/datasets/{dataset}/quality.json",
+        code=code("dark_halo_scope.images.pack", "train"),
+    output:
+        "results/datasets/{dataset}/packed.json",
+    log:
+        "logs/pack_images/{dataset}.log",
+    benchmark:
+        "benchmarks/pack_images/{dataset}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    params:
+        settings=settings("dataset", "pack"),
+    message:
+        "Packing {wildcards.dataset} into memory-mapped arrays"
+    shell:
+        "exec python -m dark_halo_scope.images.pack --stamps {input.stamps} --quality {input.quality}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"

@@ -1,0 +1,129 @@
+rule score:
+    input:
+        model=deployed_model,
+        packed="results/datasets/{dataset}/packed.json",
+        code=code("dark_halo_scope.evaluation.score", "train"),
+    output:
+        "results/{generation}/scores/{dataset}/{split}.json",
+    log:
+        "logs/score/{generation}/{dataset}/{split}.log",
+    benchmark:
+        "benchmarks/score/{generation}/{dataset}/{split}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=480,
+    params:
+        settings=settings("generation", "scoring"),
+    message:
+        "Scoring {wildcards.dataset} ({wildcards.split}) with {wildcards.generation}"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.score --model {input.model} --packed {input.packed}"
+        " --split {wildcards.split} --settings {params.settings:q} --threads {threads}"
+        " --output {output} 2> >(tee {log} >&2)"
+
+
+rule measure_gates:
+    input:
+        model=deployed_model,
+        packed=gate_data("packed"),
+        quality=gate_data("quality"),
+        code=code("dark_halo_scope.evaluation.measure_gates", "train"),
+    output:
+        "results/{generation}/gates.json",
+    log:
+        "logs/measure_gates/{generation}.log",
+    benchmark:
+        "benchmarks/measure_gates/{generation}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=settings("generation", "gates"),
+    message:
+        "Measuring the gates of {wildcards.generation}"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.measure_gates --model {input.model} --packed {input.packed}"
+        " --quality {input.quality} --settings {params.settings:q} --threads {threads}"
+        " --output {output} 2> >(tee {log} >&2)"
+
+
+rule check_gates:
+    input:
+        gates="results/{generation}/gates.json",
+        model=deployed_model,
+        code=code("dark_halo_scope.evaluation.check_gates", "train"),
+    output:
+        "results/{generation}/gates.passed.json",
+    log:
+        "logs/check_gates/{generation}.log",
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        settings=settings("generation", "gates"),
+    message:
+        "Judging the gates of {wildcards.generation}: fails unless the verdict is pass"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.check_gates --gates {input.gates} --model {input.model}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule compare_negative_control:
+    input:
+        control="results/{generation}/gates.json",
+        main=gates_to_beat,
+        code=code("dark_halo_scope.evaluation.compare", "train"),
+    output:
+        "results/{generation}/comparison.json",
+    log:
+        "logs/compare_negative_control/{generation}.log",
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    message:
+        "Comparing {wildcards.generation} with the generation that it is the negative control of"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.compare --main {input.main} --control {input.control}"
+        " --output {output} 2> >(tee {log} >&2)"
+
+
+rule run_preflight:
+    input:
+        survey="results/survey.json",
+        coadds=training_data("coadds"),
+        stamps=training_data("stamps"),
+        packed=training_data("packed"),
+        code=code("dark_halo_scope.training.preflight", "train"),
+    output:
+        "results/{generation}/preflight.json",
+    log:
+        "logs/run_preflight/{generation}.log",
+    conda:
+        "../envs/train.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=settings("generation", "training"),
+    message:
+        "Checking item by item that {wildcards.generation} can be trained here"
+    shell:
+        "exec python -m dark_halo_scope.training.preflight --survey {input.survey}"
+        " --coadds {input.coadds} --stamps {input.stamps} --packed {input.packed}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"

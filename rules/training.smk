@@ -1,0 +1,28 @@
+rule train:
+    input:
+        packed=training_data("packed"),
+        code=code("dark_halo_scope.training.train", "train"),
+    output:
+        best="results/{generation}/{stage}/best.json",
+        history="results/{generation}/{stage}/history.json",
+    log:
+        "logs/train/{generation}/{stage}.log",
+    benchmark:
+        "benchmarks/train/{generation}/{stage}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=2880,
+    params:
+        settings=settings("generation", "training"),
+    message:
+        "Training {wildcards.generation}, stage {wildcards.stage}"
+    # Resume checkpoints lie outside `output:`, which Snakemake deletes before a rerun.
+    shell:
+        "exec python -m dark_halo_scope.training.train --packed {input.packed} --settings {params.settings:q}"
+        " --generation {wildcards.generation} --stage {wildcards.stage} --threads {threads}"
+        " --checkpoints results/{wildcards.generation}/{wildcards.stage}/checkpoints"
+        " --output {output.best} --history {output.history} 2> >(tee {log} >&2)"

@@ -1,0 +1,59 @@
+"""What would run, before anything has run."""
+
+import time
+from pathlib import Path
+
+import pytest
+from checkouts import MAIN_JOB, MAIN_RULES, Checkout, job_text, make_checkout, planned_rules
+
+SPARK_RULES = {"select_parent_sample", "build_injection_manifest", "inject_stamps"}
+GPU_RULES = {"train", "measure_gates", "score"}
+
+
+@pytest.fixture(scope="module")
+def fresh(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which nothing has run."""
+    return make_checkout(project_root, tmp_path_factory.mktemp("plan") / "checkout", survey="mini")
+
+
+def test_the_main_job_on_the_embedded_survey_is_these_rules(fresh: Checkout) -> None:
+    assert fresh.planned(MAIN_JOB) == MAIN_RULES
+
+
+def test_the_negative_control_adds_only_a_training_and_a_comparison(fresh: Checkout) -> None:
+    assert fresh.planned("results/gen5_prime_no_hard_negatives/comparison.json") == MAIN_RULES | {
+        "compare_negative_control"
+    }
+
+
+def test_scores_of_a_split_need_no_gates(fresh: Checkout) -> None:
+    assert fresh.planned("results/gen5_prime/scores/v5_cosmos_paired/val.json") == (
+        MAIN_RULES - {"measure_gates"} | {"score"}
+    )
+
+
+def test_dr10_resolves_without_network_and_says_where_each_rule_runs(fresh: Checkout) -> None:
+    """In under 5 s on an idle machine; the bound here leaves room for a busy one."""
+    start = time.monotonic()
+    run = fresh.snakemake("--profile", "lambda", "--dry-run", MAIN_JOB)
+    seconds = time.monotonic() - start
+    assert run.returncode == 0, run.stderr
+    output = run.stdout + run.stderr
+    assert planned_rules(output) == MAIN_RULES
+    for rule in SPARK_RULES:
+        assert "spark=emr" in job_text(output, rule), f"{rule} is not marked for EMR"
+    for rule in GPU_RULES & MAIN_RULES:
+        assert "gpu=1" in job_text(output, rule), f"{rule} does not ask for a GPU"
+    assert seconds < 30, f"the dry run took {seconds:.0f} s"
+
+
+def test_an_unknown_generation_is_one_clear_sentence(fresh: Checkout) -> None:
+    run = fresh.snakemake("--dry-run", "results/gen99/gates.json")
+    assert run.returncode != 0
+    assert "There is no generation 'gen99'" in run.stderr + run.stdout
+
+
+def test_an_unknown_survey_names_those_there_are(fresh: Checkout) -> None:
+    run = fresh.snakemake("--dry-run", MAIN_JOB, survey="sdss")
+    assert run.returncode != 0
+    assert "there are: dr10, mini" in run.stderr + run.stdout
