@@ -11,19 +11,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENTS = {
-    "workflow": ["workflow"],
-    "spark": ["spark"],
-    "train": ["train"],
-    "figures": ["figures"],
-    "dev": ["dev"],
-}
-    "workflow": ["workflow"],
-    "spark": ["spark"],
-    "train": ["train"],
-    "figures": ["figures"],
-    "dev": ["dev"],
-}
+ENVIRONMENTS = ["workflow", "spark", "train", "figures", "dev"]  # each an extra of pyproject.toml
 # Whatever an environment needs that PyPI does not have.
 CONDA_PACKAGES = {"spark": ["openjdk=17"]}
 
@@ -54,10 +42,10 @@ def main() -> None:
     """Resolve everything once, then cut out each environment."""
     with tempfile.TemporaryDirectory() as scratch:
         everything = Path(scratch) / "everything.lock"
-        compile_lock([extra for extras in ENVIRONMENTS.values() for extra in extras], everything, None)
-        for name, extras in ENVIRONMENTS.items():
+        compile_lock(list(ENVIRONMENTS), everything, None)
+        for name in ENVIRONMENTS:
             lock = ROOT / "envs" / f"{name}.lock"
-            compile_lock(extras, lock, everything)
+            compile_lock([name], lock, everything)
             (ROOT / "envs" / f"{name}.yaml").write_text(conda_yaml(name, lock.read_text().splitlines()))
 
 
