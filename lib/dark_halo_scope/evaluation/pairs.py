@@ -1,0 +1,182 @@
+"""Which pairs of a packed split can be measured, how they are grouped, and what a network says about each."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dark_halo_scope.evaluation.config import GateSettings
+from dark_halo_scope.evaluation.hybrids import Geometry, Images, geometry
+from dark_halo_scope.evaluation.intervals import FloatArray
+
+#: Raw logits (N,) of float32 images (N, 3, H, W) in nanomaggies per pixel, and the packed rows they belong to.
+Predict = Callable[[NDArray[np.float32], pa.Table], NDArray[np.floating]]
+
+#: A gate's input from positives, controls and where core and annulus lie.
+Hybrid = Callable[[Images, Images, Geometry], Images]
+
+ALL = "all"
+
+
+class Pairs(Protocol):
+    """A packed split: arrays (N, 3, H, W) of nanomaggies per pixel and their rows, aligned."""
+
+    @property
+    def positive(self) -> NDArray[np.floating]: ...
+
+    @property
+    def control(self) -> NDArray[np.floating]: ...
+
+    @property
+    def hard_negative(self) -> NDArray[np.floating]: ...
+
+    @property
+    def rows(self) -> pa.Table: ...
+
+
+@dataclass(frozen=True)
+class ScoredPairs:
+    """Raw logits of every kind of image for the pairs that were scored.
+
+    logits: kind (`positive`, `control`, `hard_negative`, or a gate's name) -> (N,).
+    x: theta_E / psfsize_r, (N,).
+    host: index of the host galaxy, (N,).
+    excluded: why pairs were left out -> how many.
+    """
+
+    logits: Mapping[str, FloatArray]
+    x: FloatArray
+    host: NDArray[np.intp]
+    excluded: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def column(rows: pa.Table, name: str) -> NDArray[np.float64]:
+    """A numeric column as float64, nulls as NaN."""
+    return np.asarray(rows.column(name).to_numpy(), dtype=float)
+
+
+def host_labels(rows: pa.Table) -> NDArray[np.intp]:
+    """Index of the host galaxy of each row: brick and object id, or the position where rows have no object id."""
+    if "objid" in rows.column_names and rows.column("objid").null_count == 0:
+        keys = [rows.column("brickname").to_pylist(), rows.column("objid").to_pylist()]
+    else:
+        # Six decimals of a degree (4 mas), as task ids have them.
+        keys = [np.round(column(rows, name), 6).tolist() for name in ("ra", "dec")]
+    seen: dict[tuple[object, object], int] = {}
+    labels = [seen.setdefault(key, len(seen)) for key in zip(*keys, strict=True)]
+    return np.array(labels, dtype=np.intp)
+
+
+def stratum_masks(x: FloatArray, edges: tuple[float, ...]) -> dict[str, NDArray[np.bool_]]:
+    """Masks by x = theta_E / psfsize_r: below the first edge, between edges (lower one included), above, and all."""
+    masks = {f"x < {edges[0]:g}": x < edges[0]}
+    for low, high in pairwise(edges):
+        masks[f"{low:g} <= x < {high:g}"] = (low <= x) & (x < high)
+    masks[resolved_stratum(edges)] = x >= edges[-1]
+    masks[ALL] = np.ones(len(x), dtype=bool)
+    return masks
+
+
+def resolved_stratum(edges: tuple[float, ...]) -> str:
+    """Name of the stratum of resolved arcs, above the last edge."""
+    return f"x >= {edges[-1]:g}"
+
+
+def measurable_rows(rows: pa.Table) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Which rows hold a good pair, and why the others do not."""
+    theta_e, psfsize = column(rows, "theta_e_arcsec"), column(rows, "psfsize_r")
+    problems = {
+        "theta_E or psfsize_r not positive": ~((theta_e > 0) & (psfsize > 0) & np.isfinite(theta_e + psfsize)),
+        "cutout not ok": _flag(rows, "cutout_ok", default=1) != 1,
+        "a control, not a pair": _flag(rows, "is_control", default=0) == 1,
+    }
+    good = np.ones(len(theta_e), dtype=bool)
+    excluded = {}
+    for reason, bad in problems.items():
+        if np.any(bad & good):
+            excluded[reason] = int(np.sum(bad & good))
+        good &= ~bad
+    return good, excluded
+
+
+def score_pairs(
+    predict: Predict,
+    split: Pairs,
+    hybrids: Mapping[str, Hybrid],
+    settings: GateSettings,
+    rng: np.random.Generator,
+    advance: Callable[[int], None] = lambda count: None,
+) -> ScoredPairs:
+    """Score positives, controls, hard negatives and every hybrid of the split's good pairs.
+
+    A pair with a pixel that is not finite is left out and counted, never scored.
+
+    Args:
+        predict: the network.
+        split: the pairs.
+        hybrids: gate name -> its input.
+        settings: batch size, annulus, strata and the largest number of pairs.
+        rng: chooses pairs where there are more than `max_pairs`.
+        advance: told how many pairs were dealt with.
+    """
+    rows = split.rows
+    good, excluded = measurable_rows(rows)
+    chosen = np.flatnonzero(good)
+    if settings.max_pairs is not None and len(chosen) > settings.max_pairs:
+        chosen = np.sort(rng.choice(chosen, settings.max_pairs, replace=False))
+    counts: Counter[str] = Counter(excluded)
+    logits: dict[str, list[FloatArray]] = {kind: [] for kind in ("positive", "control", "hard_negative", *hybrids)}
+    kept: list[NDArray[np.intp]] = []
+    for start in range(0, len(chosen), settings.batch_pairs):
+        batch = chosen[start : start + settings.batch_pairs]
+        images = {
+            "positive": np.asarray(split.positive[batch], dtype=np.float32),
+            "control": np.asarray(split.control[batch], dtype=np.float32),
+            "hard_negative": np.asarray(split.hard_negative[batch], dtype=np.float32),
+        }
+        finite = np.all([np.isfinite(values).all(axis=(1, 2, 3)) for values in images.values()], axis=0)
+        if not finite.all():
+            counts["pixels not finite"] += int(np.sum(~finite))
+            images = {kind: values[finite] for kind, values in images.items()}
+        advance(len(batch))
+        batch = batch[finite]
+        if not len(batch):
+            continue
+        batch_rows = rows.take(pa.array(batch))
+        where = geometry(
+            column(batch_rows, "theta_e_arcsec"),
+            column(batch_rows, "psfsize_r"),
+            images["positive"].shape[-2:],
+            annulus_factor=settings.annulus_factor,
+            core_pixels=settings.core_pixels,
+            pixel_scale=settings.pixel_scale,
+        )
+        for kind in logits:
+            build = hybrids.get(kind)
+            pixels = images[kind] if build is None else build(images["positive"], images["control"], where)
+            logits[kind].append(_logits(predict, pixels, batch_rows))
+        kept.append(batch)
+    index = np.concatenate(kept) if kept else np.empty(0, dtype=np.intp)
+    kept_rows = rows.take(pa.array(index))
+    x = column(kept_rows, "theta_e_arcsec") / column(kept_rows, "psfsize_r")
+    scored = {kind: np.concatenate(parts) if parts else np.empty(0) for kind, parts in logits.items()}
+    return ScoredPairs(scored, x, host_labels(kept_rows), dict(counts))
+
+
+def _flag(rows: pa.Table, name: str, default: int) -> NDArray[np.float64]:
+    return column(rows, name) if name in rows.column_names else np.full(rows.num_rows, float(default))
+
+
+def _logits(predict: Predict, pixels: Images, rows: pa.Table) -> FloatArray:
+    values = np.asarray(predict(pixels, rows), dtype=float)
+    if values.shape != (len(pixels),):
+        raise ValueError(f"predict returned shape {values.shape} for {len(pixels)} images; one logit per image is due")
+    return values
