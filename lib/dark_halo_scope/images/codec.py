@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from math import prod
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -147,5 +148,5 @@ def _plane(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], band: 
     body = content.read()
     if len(shape) != 2 or min(shape) < 1 or prod(shape) * dtype.itemsize != len(body):
         raise StampError(f"image_{band} of a stamp has shape {shape} and {len(body)} bytes of {dtype}: they disagree.")
-    order = "F" if fortran_order else "C"
-    return np.frombuffer(body, dtype).reshape(shape, order=order).astype(np.float32)
+    order: Literal["C", "F"] = "F" if fortran_order else "C"
+    return np.frombuffer(body, dtype).reshape((shape[0], shape[1]), order=order).astype(np.float32)

@@ -1,0 +1,76 @@
+"""Settings of `inject_stamps`: cutout, PSF, noise, hard negatives, source images and output files."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from dark_halo_scope.core.config import Settings
+
+HardNegativeKind = Literal["pixels", "blocks"]
+
+
+class PsfSettings(Settings):
+    """PSF that arcs are convolved with; its width comes from each brick's psfsize map."""
+
+    kind: Literal["moffat", "gaussian"] = "moffat"
+    match: Literal["nea", "fwhm"] = "nea"  # psfsize is a noise-equivalent-area FWHM, not that of a profile
+    beta: float = Field(default=3.5, gt=1.0)
+
+
+class ShotNoiseSettings(Settings):
+    """Poisson noise of the injected light, of variance flux / gain.
+
+    A weight map tells the gain because sky dominates it: invvar = gain / sky, both per pixel. Sky brightnesses are the
+    nominal DECam ones of the survey's observing bot (legacysurvey/obsbot, decam.py). With them r gains come out at
+    2,600-14,000 electrons per nanomaggy at usual depths.
+    """
+
+    enabled: bool = True
+    gain: dict[Literal["g", "r", "z"], float] | None = None  # electrons per nanomaggy; None: sky level x invvar
+    sky_mag_arcsec2: dict[Literal["g", "r", "z"], float] = Field(default={"g": 22.04, "r": 20.91, "z": 18.46})
+
+
+class HardNegativeSettings(Settings):
+    """How an arc's light is redistributed before the PSF.
+
+    `hardneg_stamp_npz` is always the definition: fine pixels permuted within rings one fine pixel wide. Each kind
+    listed in `extra` adds a column `hardneg_{kind}_stamp_npz` with an independent draw, for training sets that want
+    variety.
+    """
+
+    extra: tuple[HardNegativeKind, ...] = ()
+    block_width_arcsec: float = Field(default=0.5, gt=0)  # `blocks`: radial width of a band that turns as one
+    block_segments: int = Field(default=8, ge=2)  # `blocks`: pieces of a band's azimuth that change places
+
+
+class SourceBankSettings(Settings):
+    """How a real galaxy image becomes a source.
+
+    `psf: keep` leaves the HST PSF (0.1") in, a twelfth of the ground's; `deconvolve` replaces it by a Gaussian of
+    `target_fwhm_arcsec`, and needs the bank's PSF files.
+    """
+
+    psf: Literal["keep", "deconvolve"] = "keep"
+    target_fwhm_arcsec: float = Field(default=0.06, gt=0)
+    threshold_sigma: float = Field(default=0.5, gt=0)  # of a pixel's noise, on the image smoothed by two pixels
+    cache_images: int = Field(default=2000, ge=1)
+
+
+class StampSettings(Settings):
+    """All settings of `inject_stamps`."""
+
+    stamp_size: int = Field(default=64, ge=16, le=512)
+    pixel_scale: float = Field(default=0.262, gt=0)  # arcsec; the coadds'
+    bands: Literal["grz"] = "grz"
+    psf: PsfSettings = PsfSettings()
+    shot_noise: ShotNoiseSettings = ShotNoiseSettings()
+    hard_negatives: HardNegativeSettings = HardNegativeSettings()
+    sources: SourceBankSettings = SourceBankSettings()
+    # A cutout with fewer usable pixels than this in any band is recorded as failed, not scored.
+    min_good_fraction: float = Field(default=0.5, gt=0, le=1)
+    # r pixels with one of these bits count as bad: NPRIMARY, BRIGHT, SATUR_R, ALLMASK_R, BAILOUT, MEDIUM (phase 4c).
+    bad_maskbits: tuple[int, ...] = (0, 1, 3, 6, 10, 11)
+    wise_maskbits: tuple[int, ...] = (8, 9)
+    npz_level: int = Field(default=1, ge=0, le=9)
+    rows_per_file: int = Field(default=1000, ge=1)  # about 130 kB a row: what one task holds in memory
+    pipeline_version: str = "dark_halo_scope"
