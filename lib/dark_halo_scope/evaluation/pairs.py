@@ -179,4 +179,5 @@ def _logits(predict: Predict, pixels: Images, rows: pa.Table) -> FloatArray:
     values = np.asarray(predict(pixels, rows), dtype=float)
     if values.shape != (len(pixels),):
         raise ValueError(f"predict returned shape {values.shape} for {len(pixels)} images; one logit per image is due")
-    return values
+    # An infinite logit would become a probability of 0 or 1, as if it had been measured.
+    return np.where(np.isfinite(values), values, np.nan)
