@@ -4,8 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+from checkouts import MAIN_JOB, Checkout, make_checkout
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker a file, and one for all that share the finished run: session fixtures are made once a worker."""
+    for item in items:
+        shares_run = "finished" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("finished run" if shares_run else str(item.path)))
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +38,12 @@ def real_data() -> Path:
 def reference_data(real_data: Path) -> Path:
     """Folder of independent physics values, beside the real survey files."""
     return _existing(real_data.parent / "reference", "reference physics values")
+
+
+@pytest.fixture(scope="session")
+def finished(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which the main job has been run on the tiny survey."""
+    checkout = make_checkout(project_root, tmp_path_factory.mktemp("finished") / "checkout")
+    run = checkout.snakemake(MAIN_JOB)
+    assert run.returncode == 0, run.stderr[-6000:]
+    return checkout

@@ -1,0 +1,100 @@
+"""Figure 1: positives, their controls, their hard negatives, and what sets the three apart."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dark_halo_scope.core.cli import argument_parser, load_settings, run
+from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.images.packed import open_packed
+from dark_halo_scope.paper.config import TrainingExamplesSettings
+from dark_halo_scope.paper.style import RC_PARAMS, lupton_rgb, save_figure
+
+COLUMNS = ("positive", "control", "hard negative", "positive − control", "hard negative − control")
+
+
+def choose_rows(theta_e_arcsec: np.ndarray, arc_snr: np.ndarray, count: int, min_arc_snr: float) -> np.ndarray:
+    """Rows spread evenly in rank of theta_E among the arcs that a reader can see.
+
+    Args:
+        theta_e_arcsec: (N,) Einstein radius.
+        arc_snr: (N,) matched-filter signal to noise.
+        count: number of rows wanted.
+        min_arc_snr: rows below are not shown.
+
+    Returns:
+        (count,) indices by increasing theta_E.
+
+    Raises:
+        BadInputError: fewer than `count` rows are bright enough.
+    """
+    bright = np.flatnonzero(arc_snr >= min_arc_snr)
+    if len(bright) < count:
+        raise BadInputError(
+            f"Only {len(bright)} pairs have arc_snr >= {min_arc_snr:g}, and the figure shows {count}: "
+            "lower min_arc_snr or pairs in its settings."
+        )
+    ordered = bright[np.argsort(theta_e_arcsec[bright], kind="stable")]
+    return ordered[((np.arange(count) + 0.5) / count * len(ordered)).astype(int)]
+
+
+def draw(
+    images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    labels: Sequence[str],
+    settings: TrainingExamplesSettings,
+):
+    """The figure: one row a pair of (positive, control, hard negative), each (3, H, W) in nanomaggies."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(RC_PARAMS):
+        figure = Figure(figsize=(1.35 * len(COLUMNS), 1.4 * len(images)))
+        axes = figure.subplots(len(images), len(COLUMNS), squeeze=False)
+        for row, (positive, control, hard_negative) in enumerate(images):
+            for column, stamp in enumerate((positive, control, hard_negative)):
+                axes[row, column].imshow(lupton_rgb(stamp, settings.stretch, settings.softening), origin="lower")
+            for column, difference in ((3, positive - control), (4, hard_negative - control)):
+                axes[row, column].imshow(
+                    lupton_rgb(difference, settings.stretch / 3, settings.softening), origin="lower"
+                )
+            axes[row, 0].text(2, 2, labels[row], color="white", fontsize=6, va="bottom")
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+        for column, title in enumerate(COLUMNS):
+            axes[0, column].set_title(title)
+        figure.subplots_adjust(wspace=0.04, hspace=0.04)
+    return figure
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the packed images, choose the rows, draw."""
+    parser: argparse.ArgumentParser = argument_parser(__doc__ or "")
+    parser.add_argument("--packed", type=Path, required=True, help="manifest of the packed images")
+    parser.add_argument(
+        "--output", type=Path, required=True, nargs="+", help="PNG or PDF; several are the same picture"
+    )
+    arguments = parser.parse_args(argv)
+    settings = load_settings(arguments.settings, TrainingExamplesSettings)
+    split = open_packed(arguments.packed, settings.split)
+    rows = split.rows.to_pandas()
+    chosen = choose_rows(
+        rows["theta_e_arcsec"].to_numpy(), rows["arc_snr"].to_numpy(), settings.pairs, settings.min_arc_snr
+    )
+    images = [
+        (
+            np.asarray(split.positive[i], np.float32),
+            np.asarray(split.control[i], np.float32),
+            np.asarray(split.hard_negative[i], np.float32),
+        )
+        for i in chosen
+    ]
+    labels = [f"$\\theta_E$ = {rows['theta_e_arcsec'][i]:.2f}″, S/N {rows['arc_snr'][i]:.0f}" for i in chosen]
+    figure = draw(images, labels, settings)
+    for path in arguments.output:
+        save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    run(main)
