@@ -109,7 +109,8 @@ def near_other_split(ra: ArrayLike, dec: ArrayLike, radius: float, seed: int = S
         lon2_N = lon_N + np.arctan2(
             np.sin(angle) * np.sin(distance) * np.cos(lat_N), np.cos(distance) - np.sin(lat_N) * np.sin(lat2_N)
         )
-        other_N = split_of_cells(healpix_cell(np.degrees(lon2_N) % 360.0, np.degrees(lat2_N)), seed)
+        ra2_N = np.degrees(lon2_N) % 360.0  # a tiny negative angle comes out as 360 itself
+        other_N = split_of_cells(healpix_cell(np.where(ra2_N >= 360.0, 0.0, ra2_N), np.degrees(lat2_N)), seed)
         near_N |= other_N != own_N
     return near_N
 

@@ -24,7 +24,7 @@ DRAWS = (
     "arc_snr",
     "source_mode",
 )
-"""Name of each uniform number a task owns. Append only: a number's place in this list is part of every stored dataset."""
+"""Name of each uniform number that a task owns. Append only: a number's place here is part of every stored dataset."""
 
 
 def fixed_decimals(value: float, places: int = 6) -> str:
