@@ -19,3 +19,7 @@ class CorruptDataError(DarkHaloScopeError):
 
 class LockHeldError(DarkHaloScopeError):
     """Another live process owns what this one wants to write."""
+
+
+class StorageError(DarkHaloScopeError):
+    """A disk, bucket or server cannot take or give data: full, read-only, gone, throttled or refusing."""

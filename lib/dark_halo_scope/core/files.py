@@ -1,0 +1,187 @@
+"""Files that are the old one or the new one, never a part: temporary sibling, fsync, rename, fsync of the directory."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from dark_halo_scope.core.crash import crash_point
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
+from dark_halo_scope.core.redaction import redact_values
+
+TEMPORARY_PREFIX = ".tmp-"
+
+_CANNOT_WRITE = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EFBIG: "the file would exceed the size limit; raise it (ulimit -f) or free some space",
+    errno.EROFS: "the file system is read-only; choose another place or remount it",
+    errno.EACCES: "permission is denied; choose another place or correct its permissions",
+    errno.EPERM: "permission is denied; choose another place or correct its permissions",
+    errno.ENOTDIR: "a part of that path is not a directory; correct it",
+    errno.EIO: "the disk reports an input/output error; check it",
+    errno.ESTALE: "the network file system has gone; mount it again",
+    errno.ENODEV: "the device has gone; mount it again",
+}
+
+
+def attempt_name() -> str:
+    """A name that no other attempt on any host has: `<host>-<pid>-<random>`."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A name beside `path`, of this attempt only, with the same suffix (some libraries look at it)."""
+    return path.parent / f"{TEMPORARY_PREFIX}{attempt_name()}.{path.name}"
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a disk's refusal into one sentence about `path`.
+
+    Raises:
+        StorageError: in place of an OSError of a full, read-only, forbidden or vanished place.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _CANNOT_WRITE:
+            raise StorageError(f"Cannot write {path}: {_CANNOT_WRITE[error.errno]}.") from error
+        raise
+
+
+def fsync_file(path: Path) -> None:
+    """Bring the content of one file to the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def fsync_directory(path: Path) -> None:
+    """Bring the names in one directory to the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_directory(path: Path) -> None:
+    """Make `path` and its parents where they are missing.
+
+    Raises:
+        StorageError: the place is read-only, full, forbidden or gone.
+    """
+    with explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary sibling to write to, and make it `path` in one step when the block ends without an error.
+
+    Raises:
+        StorageError: the disk is full, read-only, forbidden or gone; `path` is then as before and nothing is left over.
+    """
+    path = Path(path)
+    make_directory(path.parent)
+    temporary = temporary_sibling(path)
+    try:
+        with explained(path):
+            crash_point("before_write", path.name)
+            yield temporary
+            crash_point("after_write", path.name)
+            fsync_file(temporary)
+            crash_point("after_fsync", path.name)
+            os.replace(temporary, path)
+            crash_point("after_rename", path.name)
+            fsync_directory(path.parent)
+            crash_point("after_directory_fsync", path.name)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, as UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def json_text(value: Any, where: str) -> str:
+    """`value` as JSON with sorted keys, without secrets: equal values give equal bytes.
+
+    Raises:
+        BadInputError: a number is NaN or infinite, or something is not JSON; the sentence names `where`.
+    """
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    try:
+        return json.dumps(redact_values(value), sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise BadInputError(
+            f"{where} cannot be written as JSON ({error}); give it finite numbers, strings, lists and mappings only."
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` (JSON-like, or a pydantic model) to `path` atomically, keys sorted, without secrets.
+
+    Raises:
+        BadInputError: a number is NaN or infinite, or something is not JSON.
+    """
+    write_text(path, json_text(value, str(path)))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def read_json(path: Path) -> Any:
+    """What the JSON file `path` holds.
+
+    Raises:
+        BadInputError: there is no such file.
+        CorruptDataError: it is not JSON, or holds NaN or an infinity.
+    """
+    try:
+        return json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadInputError(f"{path} does not exist; make it first.") from None
+    except ValueError as error:
+        raise CorruptDataError(f"{path} is not valid JSON ({error}); remove it and make it again.") from error
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hexadecimal SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all in it, following no link; one that is not there is fine."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)

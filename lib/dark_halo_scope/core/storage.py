@@ -1,0 +1,495 @@
+"""Where bytes live: local paths, S3 (`s3://`, `s3a://`) and HTTP(S), behind one set of functions.
+
+Uploads and downloads are whole or absent, are checked for length (and for the ETag where it is an MD5), and are
+retried a bounded number of times. boto3 and requests are imported where they are used: executors may lack them.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import random
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
+from dark_halo_scope.core.files import atomic_path, explained, remove_tree, write_bytes
+from dark_halo_scope.core.redaction import redact
+
+if TYPE_CHECKING:
+    import requests
+
+ATTEMPTS = 5
+DEADLINE_S = 300.0
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 60.0
+# A server may ask for any wait; more than this is for a later run.
+RETRY_AFTER_CAP_S = 60.0
+CHUNK_BYTES = 1 << 20
+
+_RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MISSING_CODES = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
+
+_logger = logging.getLogger(__name__)
+
+
+def normalise(uri: str | Path) -> str:
+    """`uri` as text, `s3a://` and `s3n://` as `s3://`, `file://` as a path, no trailing slash."""
+    text = str(uri)
+    for alias in ("s3a://", "s3n://"):
+        if text.startswith(alias):
+            text = f"s3://{text.removeprefix(alias)}"
+    if text.startswith("file://"):
+        text = "/" + text.removeprefix("file://").lstrip("/")
+    return text.rstrip("/") or "/"
+
+
+def scheme(uri: str | Path) -> str:
+    """`file`, `s3`, `http` or `https`.
+
+    Raises:
+        BadInputError: any other scheme.
+    """
+    text = normalise(uri)
+    if "://" not in text:
+        return "file"
+    name = text.partition("://")[0].lower()
+    if name not in ("s3", "http", "https"):
+        raise BadInputError(f"{redact(text)} is of an unknown kind: give a local path, s3://, http:// or https://.")
+    return name
+
+
+def is_local(uri: str | Path) -> bool:
+    """Whether `uri` is a path of this machine."""
+    return scheme(uri) == "file"
+
+
+def join(uri: str | Path, *parts: str) -> str:
+    """`uri` with `parts` below it.
+
+    Raises:
+        BadInputError: a part is absolute, climbs with `..` or holds a backslash or control character.
+    """
+    for part in parts:
+        pieces = part.split("/")
+        if part.startswith("/") or ".." in pieces or "\\" in part or not part.isprintable() or part == "":
+            raise BadInputError(f"{part!r} is not a name below {redact(str(uri))}: it must not leave that place.")
+    return "/".join([normalise(uri).rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+# --- S3 ---------------------------------------------------------------------------------------------------------------
+
+
+def _split_s3(uri: str | Path) -> tuple[str, str]:
+    bucket, _, key = normalise(uri).removeprefix("s3://").partition("/")
+    if not bucket:
+        raise BadInputError(f"{uri} names no bucket; give s3://bucket/path.")
+    return bucket, key
+
+
+@lru_cache(maxsize=8)
+def _s3_client(endpoint: str | None, process: int) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        config=Config(
+            retries={"mode": "standard", "max_attempts": ATTEMPTS},
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+            # Other servers of this protocol know neither trailing checksums nor virtual hosts.
+            request_checksum_calculation="when_required" if endpoint else "when_supported",
+            response_checksum_validation="when_supported",
+            s3={"addressing_style": "path" if endpoint else "auto"},
+        ),
+    )
+
+
+def s3_client() -> Any:
+    """A boto3 client for S3; `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` choose another server.
+
+    One per endpoint and process: a client must not cross a fork.
+    """
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return _s3_client(endpoint or None, os.getpid())
+
+
+@contextlib.contextmanager
+def _s3_explained(uri: str | Path) -> Iterator[None]:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "unknown")
+        if code in _MISSING_CODES:
+            raise BadInputError(f"{uri} does not exist; correct the path or make it first.") from error
+        raise StorageError(f"S3 refuses {uri} ({code}: {error}); check access and try again.") from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise StorageError(
+            f"S3 fails for {uri} ({error}); check the network and credentials, and try again."
+        ) from error
+
+
+def _md5_etag(response: dict[str, Any]) -> str | None:
+    """The MD5 that S3 promises, where its ETag is one: a single part, not encrypted with a customer's key."""
+    etag = str(response.get("ETag", "")).strip('"').lower()
+    encrypted = response.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in response
+    is_md5 = len(etag) == 32 and all(character in "0123456789abcdef" for character in etag)
+    return etag if is_md5 and not encrypted else None
+
+
+def _get_s3(uri: str, target: Path) -> None:
+    bucket, key = _split_s3(uri)
+    with _s3_explained(uri):
+        response = s3_client().get_object(Bucket=bucket, Key=key)
+        digest = hashlib.md5(usedforsecurity=False)
+        size = 0
+        with open(target, "wb") as stream, explained(target):
+            for chunk in response["Body"].iter_chunks(CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+                stream.write(chunk)
+    if size != response["ContentLength"]:
+        raise CorruptDataError(f"{uri} ended after {size} of {response['ContentLength']} bytes; try again.")
+    etag = _md5_etag(response)
+    if etag is not None and etag != digest.hexdigest():
+        raise CorruptDataError(f"{uri} does not match its ETag {etag}; try again, and if it stays so, replace it.")
+
+
+def _list_s3(uri: str | Path) -> list[tuple[str, int]]:
+    bucket, key = _split_s3(uri)
+    prefix = f"{key}/" if key else ""
+    found = []
+    with _s3_explained(uri):
+        for page in s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for item in page.get("Contents", []):
+                name = item["Key"][len(prefix) :]
+                if name and not name.endswith("/"):
+                    found.append((name, int(item["Size"])))
+    return sorted(found)
+
+
+# --- HTTP -------------------------------------------------------------------------------------------------------------
+
+
+class _RetryError(Exception):
+    """A failure worth another attempt; `after_s` is the wait that the server asked for."""
+
+    def __init__(self, message: str, after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
+@lru_cache(maxsize=256)
+def _turnstile(host: str) -> threading.Lock:
+    """After a 429, whoever was throttled holds it: one request at a time to that host."""
+    return threading.Lock()
+
+
+def _retry_after_s(header: str | None) -> float | None:
+    """Seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3)."""
+    from datetime import UTC, datetime
+    from email.utils import parsedate_to_datetime
+
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        when = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max(0.0, (when.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _backoff(error: Exception) -> bool | float:
+    """For stamina: whether to retry, or after how many seconds."""
+    if not isinstance(error, _RetryError):
+        return False
+    if error.after_s is None:
+        return True
+    return min(error.after_s, RETRY_AFTER_CAP_S) + random.uniform(0.0, 1.0)
+
+
+def _looks_like_html(start: bytes) -> bool:
+    head = start[:256].lstrip().lower()
+    return head.startswith((b"<!doctype html", b"<html"))
+
+
+def _stream_http(response: "requests.Response", uri: str, target: Path) -> None:
+    expected = response.headers.get("Content-Length")
+    wants_html = urlsplit(uri).path.endswith((".html", ".htm"))
+    size = 0
+    with open(target, "wb") as stream, explained(target):
+        for chunk in response.iter_content(CHUNK_BYTES):
+            html = "text/html" in response.headers.get("Content-Type", "") or (size == 0 and _looks_like_html(chunk))
+            if html and not wants_html:
+                raise CorruptDataError(f"{redact(uri)} gave a web page in place of data; correct the address.")
+            size += len(chunk)
+            stream.write(chunk)
+    if expected is not None and size != int(expected):
+        raise _RetryError(f"it ended after {size} of {expected} bytes")
+
+
+def _get_http_once(session: "requests.Session", uri: str, target: Path) -> None:
+    import requests
+
+    try:
+        with session.get(uri, stream=True, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S)) as response:
+            if response.status_code in _RETRIED_STATUS:
+                raise _RetryError(f"status {response.status_code}", _retry_after_s(response.headers.get("Retry-After")))
+            if response.status_code in (404, 410):
+                raise BadInputError(f"{redact(uri)} does not exist (status {response.status_code}); correct it.")
+            if response.status_code != 200:
+                raise StorageError(f"{redact(uri)} answers with status {response.status_code}; check access to it.")
+            _stream_http(response, uri, target)
+    except (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+        requests.exceptions.ContentDecodingError,
+    ) as error:
+        raise _RetryError(f"{type(error).__name__}") from error
+    except requests.RequestException as error:
+        raise BadInputError(f"{redact(uri)} cannot be asked for ({redact(str(error))}); correct it.") from error
+
+
+def _get_http(uri: str, target: Path) -> None:
+    import requests
+    import stamina
+
+    turnstile = _turnstile(urlsplit(uri).netloc)
+    held = False
+    try:
+        with requests.Session() as session:
+            # The bytes as they are stored: a compressed transfer has another length.
+            session.headers["Accept-Encoding"] = "identity"
+            for attempt in stamina.retry_context(
+                on=_backoff, attempts=ATTEMPTS, timeout=DEADLINE_S, wait_initial=0.5, wait_max=20.0
+            ):
+                with attempt:
+                    if not held:
+                        with turnstile:
+                            pass
+                    try:
+                        _get_http_once(session, uri, target)
+                    except _RetryError as error:
+                        _logger.info("%s: %s (attempt %d of %d)", uri, error, attempt.num, ATTEMPTS)
+                        if error.after_s is not None and not held:
+                            held = turnstile.acquire(timeout=DEADLINE_S)
+                        raise
+    except _RetryError as error:
+        raise StorageError(
+            f"{redact(uri)} cannot be fetched in {ATTEMPTS} attempts or {DEADLINE_S:.0f} s ({error}); try again later."
+        ) from error
+    finally:
+        if held:
+            turnstile.release()
+
+
+# --- All kinds --------------------------------------------------------------------------------------------------------
+
+
+def fetch(uri: str | Path, path: Path) -> None:
+    """Copy what `uri` names to the local file `path`, atomically and whole.
+
+    Raises:
+        BadInputError: it does not exist (not retried).
+        CorruptDataError: its length or ETag is wrong, or it is a web page in place of data.
+        StorageError: the server or disk still fails after bounded retries.
+    """
+    text, kind = normalise(uri), scheme(uri)
+    with atomic_path(path) as temporary:
+        if kind == "file":
+            import shutil
+
+            try:
+                shutil.copyfile(text, temporary)
+            except FileNotFoundError:
+                raise BadInputError(f"{text} does not exist; correct the path or make it first.") from None
+        elif kind == "s3":
+            _retried_s3(text, temporary)
+        else:
+            _get_http(text, temporary)
+
+
+def _retried_s3(uri: str, target: Path) -> None:
+    # botocore retries requests, not bodies that break off or arrive wrong.
+    import stamina
+
+    for attempt in stamina.retry_context(
+        on=(CorruptDataError, StorageError), attempts=3, timeout=DEADLINE_S, wait_initial=0.2
+    ):
+        with attempt:
+            _get_s3(uri, target)
+
+
+def read_bytes(uri: str | Path) -> bytes:
+    """The whole content of `uri`.
+
+    Raises:
+        as `fetch` does.
+    """
+    import tempfile
+
+    if is_local(uri):
+        try:
+            return Path(normalise(uri)).read_bytes()
+        except FileNotFoundError:
+            raise BadInputError(f"{uri} does not exist; correct the path or make it first.") from None
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "content"
+        fetch(uri, path)
+        return path.read_bytes()
+
+
+def put(uri: str | Path, data: bytes) -> None:
+    """Write `data` to `uri`, whole or not at all.
+
+    Raises:
+        BadInputError: HTTP cannot be written to.
+        StorageError: the server or disk refuses.
+    """
+    kind = scheme(uri)
+    if kind == "file":
+        write_bytes(Path(normalise(uri)), data)
+    elif kind == "s3":
+        bucket, key = _split_s3(uri)
+        with _s3_explained(uri):
+            response = s3_client().put_object(Bucket=bucket, Key=key, Body=data)
+        etag = _md5_etag(response)
+        if etag is not None and etag != hashlib.md5(data, usedforsecurity=False).hexdigest():
+            remove(uri)
+            raise StorageError(f"{uri} arrived changed (ETag {etag}) and was removed; try again.")
+    else:
+        raise BadInputError(f"{redact(str(uri))} cannot be written to; give a local path or s3://.")
+
+
+def upload(path: Path, uri: str | Path) -> None:
+    """Copy the local file `path` to `uri`, whole or not at all; large files go in parts.
+
+    Raises:
+        as `put` does.
+    """
+    if is_local(uri):
+        fetch(path, Path(normalise(uri)))
+        return
+    if scheme(uri) != "s3":
+        raise BadInputError(f"{redact(str(uri))} cannot be written to; give a local path or s3://.")
+    bucket, key = _split_s3(uri)
+    with _s3_explained(uri):
+        # It aborts a multipart upload that fails, so that no part stays behind.
+        s3_client().upload_file(str(path), bucket, key)
+        stored = s3_client().head_object(Bucket=bucket, Key=key)["ContentLength"]
+    if stored != path.stat().st_size:
+        remove(uri)
+        raise StorageError(f"{uri} arrived with {stored} of {path.stat().st_size} bytes and was removed; try again.")
+
+
+def exists(uri: str | Path) -> bool:
+    """Whether `uri` names a file, a directory or an S3 prefix with at least one object.
+
+    Raises:
+        StorageError: the server does not say.
+    """
+    kind, text = scheme(uri), normalise(uri)
+    if kind == "file":
+        return Path(text).exists()
+    if kind == "s3":
+        bucket, key = _split_s3(text)
+        with _s3_explained(text):
+            page = s3_client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1000)
+        names = [item["Key"] for item in page.get("Contents", [])]
+        return any(name == key or name.startswith(f"{key}/") or not key for name in names)
+    return _exists_http(text)
+
+
+def _exists_http(uri: str) -> bool:
+    import requests
+
+    try:
+        response = requests.head(uri, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S), allow_redirects=True)
+    except requests.RequestException as error:
+        raise StorageError(f"{redact(uri)} cannot be reached ({type(error).__name__}); try again later.") from error
+    if response.status_code in (404, 410):
+        return False
+    if response.status_code >= 400:
+        raise StorageError(f"{redact(uri)} answers with status {response.status_code}; check access to it.")
+    return True
+
+
+def list_sizes(uri: str | Path) -> list[tuple[str, int]]:
+    """Sorted (name below `uri`, bytes) of all files below it; hidden names are left out.
+
+    Raises:
+        BadInputError: there is no such place, or HTTP, which has no listings.
+    """
+    kind, text = scheme(uri), normalise(uri)
+    if kind == "s3":
+        found = _list_s3(text)
+    elif kind == "file":
+        root = Path(text)
+        if not root.is_dir():
+            raise BadInputError(f"{text} is not a directory; correct the path or make it first.")
+        found = [(path.relative_to(root).as_posix(), path.stat().st_size) for path in root.rglob("*") if path.is_file()]
+    else:
+        raise BadInputError(f"{redact(text)} cannot be listed: HTTP has no listings; name its files one by one.")
+    return sorted(item for item in found if not any(part.startswith(".") for part in item[0].split("/")))
+
+
+def list_files(uri: str | Path) -> list[str]:
+    """Sorted URIs of all files below `uri`; hidden names are left out.
+
+    Raises:
+        as `list_sizes` does.
+    """
+    return [f"{normalise(uri)}/{name}" for name, _ in list_sizes(uri)]
+
+
+def spark_files(uri: str | Path, suffix: str = ".parquet") -> list[str]:
+    """Sorted URIs of the data files of a finished Spark output.
+
+    Raises:
+        BadInputError: the output lacks `_SUCCESS` or any data: the job that wrote it did not finish.
+    """
+    files = list_files(uri)
+    if f"{normalise(uri)}/_SUCCESS" not in files:
+        raise BadInputError(f"{uri} lacks _SUCCESS: the job that wrote it did not finish; run it again.")
+    data = [file for file in files if file.endswith(suffix)]
+    if not data:
+        raise BadInputError(f"{uri} holds no {suffix} file; run the job that writes it again.")
+    return data
+
+
+def remove(uri: str | Path) -> None:
+    """Remove one file, or all below a directory or S3 prefix; one that is not there is fine.
+
+    Raises:
+        BadInputError: HTTP, or a whole bucket.
+        StorageError: the server refuses.
+    """
+    kind, text = scheme(uri), normalise(uri)
+    if kind == "file":
+        path = Path(text)
+        if path.is_dir():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+        return
+    if kind != "s3" or not _split_s3(text)[1]:
+        raise BadInputError(f"{redact(text)} is not something to remove: give a local path, or a key below a bucket.")
+    bucket, key = _split_s3(text)
+    client = s3_client()
+    with _s3_explained(text):
+        keys = [key, *(f"{key}/{name}" for name, _ in _list_s3(text))]
+        # One by one: not every S3-compatible server knows the batch call.
+        for name in keys:
+            client.delete_object(Bucket=bucket, Key=name)
