@@ -8,11 +8,12 @@ from typing import Any
 PLACEHOLDER = "[redacted]"
 
 # Shorter values are words and numbers like `true` or `1`, whose removal would destroy logs and data.
-MINIMUM_LENGTH = 6
+MINIMUM_LENGTH = 8
 
-_SECRET_NAME = re.compile(
-    r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|(?:^|_|API|ACCESS|PRIVATE)KEYS?(?:_|$)", re.IGNORECASE
-)
+_SECRET_WORD = r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|(?:API|ACCESS|PRIVATE)_?KEY"
+_SECRET_SETTING = re.compile(_SECRET_WORD, re.IGNORECASE)
+# A variable may be called SERVICE_KEY alone; in results, run_key and ra_key are not secret.
+_SECRET_VARIABLE = re.compile(rf"{_SECRET_WORD}|(?:^|_)KEYS?(?:_|$)", re.IGNORECASE)
 _LOCATION_NAME = re.compile(r"_(?:FILE|PATH|DIR|HOME)$", re.IGNORECASE)
 # `https://user:password@host`, and the signature of a presigned URL.
 _URL_USER = re.compile(r"(?<=://)[^/\s:@'\"]+:[^/\s@'\"]+(?=@)")
@@ -21,9 +22,14 @@ _URL_SIGNATURE = re.compile(
 )
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether a variable or setting of this name holds a secret (and not the path of a file with one)."""
-    return bool(_SECRET_NAME.search(name)) and not _LOCATION_NAME.search(name)
+def is_secret_variable(name: str) -> bool:
+    """Whether an environment variable of this name holds a secret (and not the path of a file with one)."""
+    return bool(_SECRET_VARIABLE.search(name)) and not _LOCATION_NAME.search(name)
+
+
+def is_secret_setting(name: str) -> bool:
+    """Whether a setting of this name holds a secret (and not the path of a file with one)."""
+    return bool(_SECRET_SETTING.search(name)) and not _LOCATION_NAME.search(name)
 
 
 def secrets(environment: Mapping[str, str] | None = None) -> list[str]:
@@ -32,7 +38,7 @@ def secrets(environment: Mapping[str, str] | None = None) -> list[str]:
     found = {
         part.strip()
         for name, value in variables.items()
-        if is_secret_name(name)
+        if is_secret_variable(name)
         for part in (value, *value.splitlines())
         if len(part.strip()) >= MINIMUM_LENGTH
     }
@@ -62,7 +68,7 @@ def _redact_values(value: Any, known: Sequence[str]) -> Any:
     if isinstance(value, Mapping):
         return {
             key: PLACEHOLDER
-            if isinstance(item, str) and isinstance(key, str) and is_secret_name(key)
+            if isinstance(item, str) and isinstance(key, str) and is_secret_setting(key)
             else _redact_values(item, known)
             for key, item in value.items()
         }
