@@ -1,0 +1,78 @@
+"""Columns of stamp files: those of phase 4c, in its order, types and nullability, and the ones added since.
+
+A reader of phase 4c's stamps reads these files; files of the earlier pipeline have a subset of these columns, every
+field nullable after a Spark re-read, and an `arc_snr` that means what `arc_snr_maxpix` means here.
+"""
+
+import pyarrow as pa
+
+from dark_halo_scope.core.errors import BadInputError
+
+_STRING, _INT32, _INT64, _FLOAT64, _BINARY = pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.binary()
+
+
+def _fields(names: str, dtype: pa.DataType, nullable: bool) -> list[pa.Field]:
+    return [pa.field(name, dtype, nullable) for name in names.split()]
+
+
+# The 53 columns of phase 4c.
+PHASE_4C_FIELDS: tuple[pa.Field, ...] = (
+    *_fields(
+        "task_id experiment_id selection_set_id ranking_mode selection_strategy region_split brickname bandset "
+        "config_id",
+        _STRING,
+        False,
+    ),
+    *_fields("region_id stamp_size replicate is_control cutout_ok metrics_only", _INT32, False),
+    *_fields("ra dec theta_e_arcsec src_dmag src_reff_arcsec src_e shear", _FLOAT64, False),
+    *_fields("task_seed64", _INT64, True),
+    *_fields(
+        "src_x_arcsec src_y_arcsec src_phi_rad shear_phi_rad src_gr src_rz ab_zp_nmgy psfsize_r psfdepth_r ebv arc_snr "
+        "bad_pixel_frac wise_brightmask_frac psf_fwhm_used_g psf_fwhm_used_r psf_fwhm_used_z lens_e lens_phi_rad "
+        "magnification tangential_stretch radial_stretch expected_arc_radius",
+        _FLOAT64,
+        True,
+    ),
+    *_fields("psf_bin depth_bin metrics_ok physics_valid", _INT32, True),
+    *_fields("pipeline_version lens_model physics_warnings", _STRING, True),
+    *_fields("stamp_npz", _BINARY, True),
+)
+
+# Added: the pair, the split, what the gates stratify by, and why a cutout failed.
+ADDED_FIELDS: tuple[pa.Field, ...] = (
+    *_fields("split", _STRING, False),
+    *_fields("healpix_128", _INT64, False),
+    *_fields("objid", _INT64, True),
+    *_fields("source_mode source_id cutout_reason", _STRING, True),
+    *_fields(
+        "sampling_weight z_phot arc_snr_maxpix lensed_mag_g lensed_mag_r lensed_mag_z psfsize_g psfsize_z gmag rmag "
+        "zmag host_offset_x_arcsec host_offset_y_arcsec",
+        _FLOAT64,
+        True,
+    ),
+    *_fields("ctrl_stamp_npz hardneg_stamp_npz", _BINARY, True),
+)
+
+BLOB_COLUMNS = ("stamp_npz", "ctrl_stamp_npz", "hardneg_stamp_npz")
+
+
+def hard_negative_column(kind: str) -> str:
+    """Blob column of an extra kind of hard negative."""
+    return f"hardneg_{kind}_stamp_npz"
+
+
+def stamp_schema(extra_hard_negatives: tuple[str, ...] = ()) -> pa.Schema:
+    """Arrow schema of a stamp file with these extra kinds of hard negatives."""
+    extra = [pa.field(hard_negative_column(kind), _BINARY, True) for kind in extra_hard_negatives]
+    return pa.schema([*PHASE_4C_FIELDS, *ADDED_FIELDS, *extra])
+
+
+def require_columns(names: list[str], required: tuple[str, ...], where: str) -> None:
+    """Check that a table has what a step reads.
+
+    Raises:
+        BadInputError: the first sentence names the file and every missing column.
+    """
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise BadInputError(f"{where} lacks the columns {', '.join(missing)}; it is not a file of injected stamps.")

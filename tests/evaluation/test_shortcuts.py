@@ -1,0 +1,177 @@
+"""What the data-level classifiers promise: noise scores 0.5, a planted shortcut is found, a leak cannot hide."""
+
+import numpy as np
+import pytest
+from dark_halo_scope.evaluation.dataset_config import ShortcutSettings
+from dark_halo_scope.evaluation.hybrids import geometry
+from dark_halo_scope.evaluation.intervals import evaluate, weighted_auc
+from dark_halo_scope.evaluation.shortcuts import (
+    TOO_FEW,
+    PairSample,
+    annulus_statistics,
+    core_brightness_ratio,
+    corner_noise,
+    held_out_scores,
+    measure_shortcuts,
+    radial_profile,
+    shortcut_aucs,
+)
+from sklearn.linear_model import LogisticRegression
+
+SETTINGS = ShortcutSettings(trees=15, bootstraps=100, permutations=100)
+SIZE = 48
+
+
+def _noise(rng: np.random.Generator, n: int) -> np.ndarray:
+    return rng.normal(0.0, 0.01, (n, 3, SIZE, SIZE)).astype(np.float32)
+
+
+def _sample(n: int = 240, seed: int = 0) -> PairSample:
+    """Pairs that differ by nothing but independent noise."""
+    rng = np.random.default_rng(seed)
+    where = geometry(np.full(n, 1.5), np.full(n, 1.3), (SIZE, SIZE))
+    host = np.arange(n) // 2
+    return PairSample(_noise(rng, n), _noise(rng, n), _noise(rng, n), where, host, host // 6, None)
+
+
+def _arc(where: object, brightness: float) -> np.ndarray:
+    return (brightness * where.annulus[:, None]).astype(np.float32)  # type: ignore[attr-defined]
+
+
+def test_pairs_that_differ_by_noise_alone_score_one_half() -> None:
+    result = measure_shortcuts(_sample(), SETTINGS, seed=1)
+    for comparison in ("control", "hard_negative"):
+        assert set(result[comparison]) == {"core", "radial", "annulus", "corner_noise"}
+        for features, models in result[comparison].items():
+            for model, auc in models.items():
+                # 240 pairs: three standard errors of an AUC are 0.08.
+                assert abs(auc["value"] - 0.5) < 0.09, (comparison, features, model)
+                assert auc["n"] == 240
+                assert auc["hosts"] == 120
+                low, high = auc["interval"]
+                assert low <= auc["value"] <= high
+                assert auc["null"]["mean"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_classifier_scored_on_its_own_rows_would_have_found_something_in_noise() -> None:
+    """Why the cross-validation: the same features, fitted and scored on the same rows."""
+    rng = np.random.default_rng(2)
+    first, second = rng.normal(size=(150, 300)), rng.normal(size=(150, 300))
+    features, labels = np.concatenate([first, second]), np.repeat([1, 0], 150)
+    model = LogisticRegression(max_iter=300).fit(features, labels)
+    in_sample = model.predict_proba(features)[:, 1]
+    assert evaluate(weighted_auc, in_sample[:150], in_sample[150:]) > 0.85
+    held_out = held_out_scores(LogisticRegression(max_iter=300), first, second, np.arange(150) // 5, 5)
+    assert abs(evaluate(weighted_auc, *held_out) - 0.5) < 0.11
+
+
+def test_an_arc_is_found_in_annulus_and_profile_but_not_in_the_corners() -> None:
+    sample = _sample()
+    lensed = PairSample(
+        sample.positive + _arc(sample.where, 0.01),
+        sample.control,
+        sample.hard_negative,
+        sample.where,
+        sample.host,
+        sample.cell,
+        None,
+    )
+    found = measure_shortcuts(lensed, SETTINGS, seed=1)["control"]
+    assert found["annulus"]["logistic"]["value"] > 0.95
+    assert found["radial"]["logistic"]["value"] > 0.95
+    assert found["annulus"]["logistic"]["null"]["p_value"] < 0.02
+    assert abs(found["corner_noise"]["logistic"]["value"] - 0.5) < 0.09
+
+
+def test_the_same_flux_rearranged_in_the_annulus_is_not_a_matter_of_flux() -> None:
+    """Against hard negatives that share the profile, the radial profile has nothing to go by."""
+    sample = _sample()
+    arc = _arc(sample.where, 0.02)
+    x_left = np.arange(SIZE) < SIZE // 2
+    one_side = 2 * arc * x_left
+    pairs = PairSample(
+        sample.positive + one_side,
+        sample.control,
+        sample.hard_negative + arc,
+        sample.where,
+        sample.host,
+        sample.cell,
+        None,
+    )
+    found = measure_shortcuts(pairs, SETTINGS, seed=1)
+    assert abs(found["hard_negative"]["radial"]["logistic"]["value"] - 0.5) < 0.09
+    assert found["control"]["radial"]["logistic"]["value"] > 0.95
+
+
+def test_resampled_noise_in_the_corners_is_noticed() -> None:
+    sample = _sample()
+    smoothed = (sample.positive + np.roll(sample.positive, 1, axis=-1)) / np.sqrt(2)
+    pairs = PairSample(smoothed, sample.control, sample.hard_negative, sample.where, sample.host, sample.cell, None)
+    corner = measure_shortcuts(pairs, SETTINGS, seed=1)["control"]["corner_noise"]
+    assert corner["boosting"]["value"] > 0.95
+
+
+def test_metadata_of_unpaired_controls_are_compared() -> None:
+    sample = _sample()
+    rng = np.random.default_rng(3)
+    sharp, blurred = rng.normal(1.2, 0.1, (240, 3)), rng.normal(1.5, 0.1, (240, 3))
+    pairs = PairSample(
+        sample.positive,
+        sample.control,
+        sample.hard_negative,
+        sample.where,
+        sample.host,
+        sample.cell,
+        (sharp, blurred),
+    )
+    result = measure_shortcuts(pairs, SETTINGS, seed=1)
+    assert result["control"]["metadata"]["logistic"]["value"] > 0.95
+    assert "metadata" not in result["hard_negative"]
+
+
+def test_all_pairs_of_a_cell_lie_in_one_fold() -> None:
+    """A cell's own signature cannot be learnt: a feature that names the cell and its label scores nothing."""
+    rng = np.random.default_rng(4)
+    cells = np.repeat(np.arange(20), 12)
+    # In each cell one half of the pair has +s, the other -s, where s is the cell's own sign: unpredictable elsewhere.
+    sign = rng.choice([-1.0, 1.0], 20)[cells][:, None]
+    one_hot = np.eye(20)[cells]
+    positive, negative = sign * one_hot, -sign * one_hot
+    scores = held_out_scores(LogisticRegression(), positive, negative, cells, 5)
+    assert evaluate(weighted_auc, *scores) == pytest.approx(0.5, abs=1e-9)
+
+
+def test_too_few_pairs_or_a_single_cell_give_words_not_numbers() -> None:
+    rng = np.random.default_rng(5)
+    few = rng.normal(size=(SETTINGS.min_pairs - 1, 4))
+    hosts = np.arange(len(few))
+    assert shortcut_aucs(few, few, hosts, hosts, SETTINGS, rng)["logistic"] == TOO_FEW
+    many = rng.normal(size=(100, 4))
+    assert shortcut_aucs(many, many, np.arange(100), np.zeros(100, int), SETTINGS, rng)["boosting"] == TOO_FEW
+
+
+def test_features_have_their_stated_meaning() -> None:
+    n = 3
+    where = geometry(np.full(n, 1.5), np.full(n, 1.3), (SIZE, SIZE))
+    radius_pixels = where.radius / where.pixel_scale
+    images = np.repeat(np.floor(radius_pixels)[:, None], 3, axis=1).astype(np.float32)
+    profile = radial_profile(images, where, SETTINGS).reshape(n, 3, SETTINGS.rings)
+    np.testing.assert_allclose(profile, np.broadcast_to(np.arange(SETTINGS.rings), profile.shape))
+    minimum, maximum = annulus_statistics(images, where).reshape(n, 3, 7)[0, 0, [0, 4]]
+    assert minimum == images[0, 0][where.annulus[0]].min()
+    assert maximum == images[0, 0][where.annulus[0]].max()
+    rng = np.random.default_rng(6)
+    mean, sigma, across, down = corner_noise(_noise(rng, 400), SETTINGS).reshape(400, 3, 4).mean(axis=(0, 1))
+    assert mean == pytest.approx(0.0, abs=1e-4)
+    assert sigma == pytest.approx(0.01, rel=0.01)
+    assert across == pytest.approx(0.0, abs=0.01)
+    assert down == pytest.approx(0.0, abs=0.01)
+
+
+def test_core_brightness_ratio_is_that_of_the_cores() -> None:
+    sample = _sample(60)
+    bright = np.full_like(sample.control, 2.0)
+    ratio = core_brightness_ratio(
+        PairSample(1.2 * bright, bright, bright, sample.where, sample.host, sample.cell, None)
+    )
+    assert ratio == pytest.approx(1.2, rel=1e-5)
