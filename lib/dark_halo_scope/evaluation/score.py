@@ -1,0 +1,75 @@
+"""Score every image of a packed split: scores as Parquet behind a manifest."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from dark_halo_scope.core.cli import argument_parser, load_settings, run
+from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.manifest import attempt
+from dark_halo_scope.core.progress import Progress
+from dark_halo_scope.evaluation.config import ScoreSettings
+from dark_halo_scope.evaluation.scores import score_batches, write_scores
+
+MODULE = "dark_halo_scope.evaluation.score"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write scores.json and the Parquet file behind it."""
+    parser = argument_parser("Score every image of a packed split.")
+    parser.add_argument("--model", required=True, type=Path, help="best.json")
+    parser.add_argument("--packed", required=True, type=Path, help="packed.json")
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"))
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--threads", type=int, help="CPU threads of the network")
+    parser.add_argument("--data-root", help="where the scores go (default: beside the manifest)")
+    parser.add_argument("--output", required=True, type=Path)
+    arguments = parser.parse_args(argv)
+    settings = load_settings(arguments.settings, ScoreSettings)
+
+    import torch
+
+    from dark_halo_scope.images.packed import open_packed
+    from dark_halo_scope.models.device import resolve_device
+    from dark_halo_scope.models.predict import predictor
+    from dark_halo_scope.models.weights import load_model
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    model, preprocess, card = load_model(arguments.model)
+    predict = predictor(model, preprocess, resolve_device(arguments.device), settings.batch)
+    split = open_packed(arguments.packed, arguments.split)
+    rows_in = split.rows.num_rows * len(settings.kinds)
+
+    def counted(
+        batches: Iterator[tuple[pa.Table, pa.Table]], progress: Progress
+    ) -> Iterator[tuple[pa.Table, pa.Table]]:
+        for scored, left_out in batches:
+            progress.advance(scored.num_rows + left_out.num_rows)
+            yield scored, left_out
+
+    everything = {**settings.model_dump(mode="json"), "split": arguments.split}
+    inputs = [arguments.model, arguments.packed]
+    with attempt(arguments.output, "scores", MODULE, everything, inputs, arguments.data_root) as work:
+        with Progress(rows_in, f"Scoring {arguments.split} (images)") as progress:
+            batches = counted(score_batches(predict, split, arguments.split, settings), progress)
+            rows_out, rows_quarantined, schema = write_scores(batches, work.prefix)
+        if schema is None:
+            raise BadInputError(f"{arguments.packed} has no rows in split {arguments.split}; choose another split.")
+        work.publish(
+            rows_in=rows_in,
+            rows_out=rows_out,
+            rows_quarantined=rows_quarantined,
+            columns={field.name: str(field.type) for field in schema},
+            facts={
+                "generation": card.get("generation"),
+                "split": arguments.split,
+                "kinds": list(settings.kinds),
+                "model_sha256": card["weights"]["sha256"],
+            },
+        )
+
+
+if __name__ == "__main__":
+    run(main)
