@@ -8,7 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 from dark_halo_scope.core.errors import DarkHaloScopeError
-from dark_halo_scope.images.codec import MAX_MEMBER_BYTES, StampError, decode_stamp, encode_stamp, stamp_bands
+from dark_halo_scope.core.npz import MAX_MEMBER_BYTES
+from dark_halo_scope.images.codec import NpzError, decode_stamp, encode_stamp, stamp_bands
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -64,7 +65,7 @@ def test_bands_come_in_the_order_asked_for() -> None:
 
 
 def test_a_failed_row_that_holds_only_r_is_refused_when_three_bands_are_wanted() -> None:
-    with pytest.raises(StampError, match="lacks image_g"):
+    with pytest.raises(NpzError, match="lacks image_g"):
         decode_stamp(_savez(image_r=np.zeros((64, 64), np.float32)))
 
 
@@ -76,7 +77,7 @@ def test_a_bomb_is_refused_from_the_zip_directory_without_inflating_it() -> None
     # The member's bytes are destroyed: had the reader begun to inflate them, the complaint would be another one.
     blob = buffer.getvalue()
     broken = blob[:60] + b"\xff" * 200 + blob[260:]
-    with pytest.raises(StampError, match="refused"):
+    with pytest.raises(NpzError, match="refused"):
         decode_stamp(broken)
 
 
@@ -84,12 +85,12 @@ def test_a_directory_that_lies_about_the_size_is_refused() -> None:
     blob = bytearray(_savez(image_g=np.zeros((512, 512), np.float32)))
     true_size = (512 * 512 * 4 + 128).to_bytes(4, "little")
     assert blob.count(true_size) >= 1
-    with pytest.raises(StampError):
+    with pytest.raises(NpzError):
         decode_stamp(bytes(blob).replace(true_size, (64).to_bytes(4, "little")), bands="g")
 
 
 def test_a_gzip_bomb_is_refused_before_it_fills_memory() -> None:
-    with pytest.raises(StampError, match="more than"):
+    with pytest.raises(NpzError, match="more than"):
         decode_stamp(gzip.compress(b"\0" * (200 * 1024 * 1024), compresslevel=9))
 
 
@@ -124,14 +125,14 @@ def test_an_object_array_is_a_value_error_and_nothing_is_unpickled() -> None:
     ],
 )
 def test_other_dtypes_and_shapes_are_refused(arrays: dict[str, np.ndarray]) -> None:
-    with pytest.raises(StampError):
+    with pytest.raises(NpzError):
         decode_stamp(_savez(**arrays), bands="g")
 
 
 def test_bands_of_different_size_and_an_unexpected_size_are_refused() -> None:
-    with pytest.raises(StampError, match="equal"):
+    with pytest.raises(NpzError, match="equal"):
         decode_stamp(_savez(image_g=np.zeros((8, 8), np.float32), image_r=np.zeros((9, 9), np.float32)), bands="gr")
-    with pytest.raises(StampError, match=r"\(101, 101\)"):
+    with pytest.raises(NpzError, match=r"\(101, 101\)"):
         decode_stamp(encode_stamp(_stamp()), size=101)
 
 
@@ -147,5 +148,5 @@ def test_damaged_bytes_give_an_error_sentence_or_a_stamp_never_another_exception
 
 @pytest.mark.parametrize("blob", [b"", b"PK", b"\x1f\x8b", gzip.compress(b"no zip"), gzip.compress(b"x" * 99)[:-9]])
 def test_what_is_not_an_archive_is_refused(blob: bytes) -> None:
-    with pytest.raises(StampError):
+    with pytest.raises(NpzError):
         decode_stamp(blob)

@@ -4,9 +4,14 @@ A reader of phase 4c's stamps reads these files; files of the earlier pipeline h
 field nullable after a Spark re-read, and an `arc_snr` that means what `arc_snr_maxpix` means here.
 """
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.npz import NpzError, encode_npz
+
+BANDS = "grz"
 
 _STRING, _INT32, _INT64, _FLOAT64, _BINARY = pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.binary()
 
@@ -54,6 +59,28 @@ ADDED_FIELDS: tuple[pa.Field, ...] = (
 )
 
 BLOB_COLUMNS = ("stamp_npz", "ctrl_stamp_npz", "hardneg_stamp_npz")
+
+
+def array_name(band: str) -> str:
+    """Name of a band's array in a stamp's NPZ."""
+    return f"image_{band}"
+
+
+def encode_stamp(image: npt.NDArray[np.floating], bands: str = BANDS, level: int = 1) -> bytes:
+    """Pack a stamp as NPZ bytes that depend on its pixels alone, so that equal stamps have equal bytes.
+
+    Args:
+        image: (bands, size, size) nanomaggies per pixel; stored as float32.
+        bands: one letter per plane.
+        level: zlib level, 0 to store.
+
+    Raises:
+        NpzError: the planes do not match `bands`.
+    """
+    image = np.asarray(image, dtype=np.float32)
+    if image.ndim != 3 or len(image) != len(bands):
+        raise NpzError(f"A stamp of bands {bands} must have shape ({len(bands)}, size, size), not {image.shape}.")
+    return encode_npz({array_name(band): plane for band, plane in zip(bands, image, strict=True)}, level)
 
 
 def hard_negative_column(kind: str) -> str:
