@@ -1,0 +1,119 @@
+"""Packed pairs as batches of tensors on the device."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.images.samplers import CLASSES, ClassMix
+from dark_halo_scope.models.predict import meta_array
+
+#: Share of a GPU's free memory that a split may take; the rest is the network's.
+RESIDENT_SHARE = 0.4
+
+
+class PairedImages(Protocol):
+    """A packed split: arrays (N, 3, H, W) of nanomaggies per pixel and their rows, aligned."""
+
+    @property
+    def positive(self) -> NDArray[np.floating]: ...
+
+    @property
+    def control(self) -> NDArray[np.floating]: ...
+
+    @property
+    def hard_negative(self) -> NDArray[np.floating]: ...
+
+    @property
+    def rows(self) -> pa.Table: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch on the device.
+
+    images (B, 3, H, W) in nanomaggies per pixel; meta (B, M); labels (B,), 1 for lenses; weights (B,) of the loss;
+    rows (B,), where in the split each image comes from.
+    """
+
+    images: torch.Tensor
+    meta: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor
+    rows: NDArray[np.int64]
+
+
+class PairedData:
+    """One split, read from its memory maps batch by batch, or held on the GPU where it fits."""
+
+    def __init__(self, split: PairedImages, meta_columns: tuple[str, ...], device: torch.device) -> None:
+        """Check a split and put it where batches are made.
+
+        Raises:
+            BadInputError: no pairs, arrays and rows of different lengths, or unusable metadata.
+        """
+        self.arrays: Mapping[str, NDArray[np.floating]] = {kind: getattr(split, kind) for kind in CLASSES}
+        lengths = {kind: len(array) for kind, array in self.arrays.items()} | {"rows": split.rows.num_rows}
+        if len(set(lengths.values())) != 1 or not split.rows.num_rows:
+            raise BadInputError(f"A packed split must hold as many images of each kind as rows, and some: {lengths}.")
+        shapes = {array.shape[1:] for array in self.arrays.values()}
+        if len(shapes) != 1:
+            raise BadInputError(f"The kinds of a packed split have different shapes: {sorted(shapes)}; pack it again.")
+        self.rows = split.rows
+        self.device = device
+        self.meta_NM = meta_array(split.rows, meta_columns)
+        self._meta = torch.from_numpy(self.meta_NM).float().to(device)
+        self._resident: dict[str, torch.Tensor] | None = None
+        if device.type == "cuda":
+            needed = sum(array.nbytes for array in self.arrays.values())
+            if needed < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+                self._resident = {
+                    kind: torch.from_numpy(np.array(array)).to(device) for kind, array in self.arrays.items()
+                }
+
+    def __len__(self) -> int:
+        return self.rows.num_rows
+
+    @property
+    def size(self) -> int:
+        """Pixels along a stamp's side."""
+        return int(self.arrays[CLASSES[0]].shape[-1])
+
+    def images(self, kind: str, rows_P: NDArray[np.int64]) -> torch.Tensor:
+        """Images (P, 3, H, W) float32 of one kind on the device, for increasing row numbers."""
+        if self._resident is not None:
+            return self._resident[kind][torch.from_numpy(rows_P).to(self.device)].float()
+        batch = torch.from_numpy(np.asarray(self.arrays[kind][rows_P]))
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        return batch.to(self.device, non_blocking=True).float()
+
+    def task_ids(self, rows_P: NDArray[np.int64]) -> list[str]:
+        """What names the pairs in a message: their task ids, or row numbers where rows have none."""
+        unique = np.unique(rows_P)
+        if "task_id" not in self.rows.column_names:
+            return [f"row {row}" for row in unique]
+        return [str(value) for value in self.rows.column("task_id").take(pa.array(unique)).to_pylist()]
+
+    def batch_all(self, rows_P: NDArray[np.int64], mix: ClassMix) -> Batch:
+        """All three images of each pair, kind after kind, weighted so that a kind weighs what its probability says."""
+        x_B3HW = torch.cat([self.images(kind, rows_P) for kind in CLASSES])
+        class_B = torch.arange(len(CLASSES), device=self.device).repeat_interleave(len(rows_P))
+        weights = torch.tensor(mix, dtype=torch.float32, device=self.device) * len(CLASSES)
+        row_B = np.tile(rows_P, len(CLASSES))
+        meta_BM = self._meta[torch.from_numpy(row_B).to(self.device)]
+        return Batch(x_B3HW, meta_BM, (class_B == 0).float(), weights[class_B], row_B)
+
+    def batch_one(self, rows_P: NDArray[np.int64], class_P: NDArray[np.int64]) -> Batch:
+        """One image of each pair, of the class drawn for it."""
+        order = np.argsort(class_P, kind="stable")
+        row_B, classes = rows_P[order], class_P[order]
+        parts = [self.images(kind, row_B[classes == index]) for index, kind in enumerate(CLASSES)]
+        labels_B = torch.from_numpy((classes == 0).astype(np.float32)).to(self.device)
+        meta_BM = self._meta[torch.from_numpy(row_B).to(self.device)]
+        return Batch(torch.cat(parts), meta_BM, labels_B, torch.ones_like(labels_B), row_B)
