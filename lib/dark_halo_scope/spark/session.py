@@ -111,7 +111,8 @@ def package_zip(directory: Path) -> Path:
     """The package as a zip that Python imports from, for executors; equal code gives equal bytes."""
     path = directory / "dark_halo_scope.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for source in sorted((_LIB / "dark_halo_scope").rglob("*.py")):
+        sources = (path for path in (_LIB / "dark_halo_scope").rglob("*") if path.is_file() and path.suffix != ".pyc")
+        for source in sorted(sources):
             # A fixed time: the default would be the file's.
             entry = zipfile.ZipInfo(source.relative_to(_LIB).as_posix(), (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
