@@ -23,7 +23,7 @@ from dark_halo_scope.catalogue.crossmatch import groups_within, nearest
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import attempt
-from dark_halo_scope.core.quarantine import check_balance, check_fraction
+from dark_halo_scope.core.quarantine import check_fraction
 from dark_halo_scope.survey.description import load_survey
 
 logger = logging.getLogger(__name__)
@@ -305,8 +305,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         (work.prefix / "quarantine").mkdir()
         pq.write_table(_dropped_table(dropped), work.prefix / "quarantine" / "lenses.parquet", compression="zstd")
         bad = sum(d.is_bad for d in dropped)
-        check_balance(len(entries), table.num_rows, len(dropped))
-        check_fraction(len(entries), bad, str(args.output))
+        check_fraction(len(entries), bad, where=f"The reading of {args.output}")
         work.publish(
             rows_in=len(entries),
             rows_out=table.num_rows,
