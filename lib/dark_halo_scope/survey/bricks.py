@@ -16,7 +16,8 @@ def read_bricks(path: Path) -> pa.Table:
     """Read a survey-bricks file: every scalar column, upper-case, one row per brick.
 
     `survey-bricks.fits.gz` has the boxes (BRICKID, RA1, RA2, DEC1, DEC2, degrees); a release's own table, such as
-    `survey-bricks-dr10-south.fits.gz`, has PSFSIZE_* (arcsec), PSFDEPTH_* and GALDEPTH_* (5-sigma AB magnitudes here), EBV and NEXP_*.
+    `survey-bricks-dr10-south.fits.gz`, has PSFSIZE_* (arcsec), PSFDEPTH_* and
+    GALDEPTH_* (5-sigma AB magnitudes here), EBV and NEXP_*.
 
     Raises:
         CorruptDataError: truncated or not FITS.

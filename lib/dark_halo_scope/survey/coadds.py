@@ -62,7 +62,7 @@ class BrickCoadds:
             for product, hdu in self._hdus.items():
                 if hdu.shape != self.shape or not _same_wcs(hdu.header, first.header):
                     raise CorruptDataError(
-                        f"{paths[product]} has another shape or WCS than image-{bands[0]} of the same brick; fetch both again."
+                        f"{paths[product]} has another shape or WCS than image-{bands[0]}; fetch the brick again."
                     )
         except BaseException:
             self._stack.close()
@@ -82,7 +82,8 @@ class BrickCoadds:
         height, width = self.shape
         if min(x0, y0) < 0 or x0 + size > width or y0 + size > height:
             raise BadInputError(
-                f"A {size} pixel stamp at ({x:.1f}, {y:.1f}) does not fit into brick {self.brickname} ({width} x {height})."
+                f"A {size} pixel stamp at ({x:.1f}, {y:.1f}) does not fit into brick {self.brickname}, "
+                f"{width} x {height} pixels; take it from a brick that holds all of it."
             )
         rows, columns = slice(y0, y0 + size), slice(x0, x0 + size)
         row, column = (min(max(int(np.floor(c + 0.5)), 0), n - 1) for c, n in ((y, height), (x, width)))
@@ -143,4 +144,4 @@ class BrickCoadds:
 
 def _same_wcs(one: fits.Header, other: fits.Header) -> bool:
     keys = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
-    return all(np.isclose(one.get(key, 0.0), other.get(key, 0.0), rtol=0, atol=1e-9) for key in keys)
+    return all(abs(one[key] - other[key]) < 1e-9 for key in keys if key in one and key in other)

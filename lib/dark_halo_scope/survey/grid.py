@@ -31,6 +31,10 @@ class BrickBox(NamedTuple):
     dec1: NDArray[np.float64]
     dec2: NDArray[np.float64]
 
+    def take(self, index: int | NDArray[np.integer]) -> "BrickBox":
+        """Some of the bricks, or one of them as scalars."""
+        return BrickBox._make(values[index] for values in self)
+
 
 @cache
 def _columns_per_row() -> NDArray[np.int64]:
@@ -69,13 +73,12 @@ def bricks_of_ids(brickid: ArrayLike) -> BrickBox:
     ids = np.asarray(brickid, np.int64)
     first = _first_of_row()
     if np.any((ids < 1) | (ids > first[-1])):
-        raise BadInputError(
-            f"There are no brick ids outside 1...{first[-1]}; this is not a table of the Legacy Surveys."
-        )
+        raise BadInputError(f"There are no brick ids outside 1...{first[-1]}; fix the table.")
     row = np.searchsorted(first, ids, side="left") - 1
     column = ids - first[row] - 1
     width = 360.0 / _columns_per_row()[row]
-    ra, dec = (column + 0.5) * width, row * SIZE - 90.0
+    ra = np.asarray((column + 0.5) * width, np.float64)
+    dec = np.asarray(row * SIZE - 90.0, np.float64)
     return BrickBox(
         name=_names(ra, dec),
         brickid=ids.astype(np.int32),

@@ -1,4 +1,4 @@
-"""Sweep catalogues of DR9 and DR10, and the photometric redshifts beside them, as Arrow tables with upper-case names."""
+"""Sweeps of DR9 and DR10, and the photometric redshifts beside them, as Arrow tables with upper-case names."""
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
