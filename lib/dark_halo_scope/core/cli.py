@@ -52,7 +52,7 @@ def _no_constants(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def load_settings(text: str | None, model: type[SettingsT]) -> SettingsT:
+def load_settings(text: str | None, model: type[SettingsT], option: str = "--settings") -> SettingsT:
     """Validated settings from JSON text (it starts with a brace) or from the YAML or JSON file of that path.
 
     None gives the model's defaults.
@@ -61,13 +61,13 @@ def load_settings(text: str | None, model: type[SettingsT]) -> SettingsT:
         ConfigError: unreadable, not a mapping, or a key is missing, unknown or invalid.
     """
     if text is None:
-        return validate(model, {}, "--settings (not given)")
+        return validate(model, {}, f"{option} (not given)")
     inline = text.lstrip().startswith("{")
-    where = "--settings" if inline else text
+    where = option if inline else text
     try:
         values = json.loads(text, parse_constant=_no_constants) if inline else yaml.safe_load(Path(text).read_text())
     except FileNotFoundError:
-        raise ConfigError(f"The settings file {text} does not exist; correct --settings.") from None
+        raise ConfigError(f"The settings file {text} does not exist; correct {option}.") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{where} cannot be read ({' '.join(str(error).split())}); correct it.") from error
     if not isinstance(values, dict):

@@ -10,7 +10,14 @@ VARIABLE = "DHS_CRASH_AT"
 
 # In the order in which publishing an artifact passes them.
 ATOMIC_POINTS = ("before_write", "after_write", "after_fsync", "after_rename", "after_directory_fsync")
-ATTEMPT_POINTS = ("prefix_made", "data_complete", "objects_written", "provenance_written", "manifest_written")
+ATTEMPT_POINTS = (
+    "prefix_made",
+    "data_complete",
+    "objects_written",
+    "data_settled",
+    "provenance_written",
+    "manifest_written",
+)
 
 
 def crash_point(point: str, name: str = "") -> None:

@@ -6,9 +6,12 @@ nothing of when, where or by which code it was made: identical content is identi
 """
 
 import contextlib
+import errno
+import itertools
 import json
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +42,8 @@ from dark_halo_scope.core.locks import lock, lock_path
 
 OBJECTS = "_objects.json"
 QUARANTINE_PREFIX = "quarantine/"
-PREFIX_NAME = re.compile(rf"[0-9a-f]{{{code.RUN_KEY_LENGTH}}}(-[0-9]+)?")
+# `<run key>`, `<run key>-2` where that one holds something else, `<run key>.<random>` while it is written.
+PREFIX_NAME = re.compile(rf"[0-9a-f]{{{code.RUN_KEY_LENGTH}}}(-[0-9]+|\.[0-9a-f]+)?")
 
 # Where `verified_path` keeps what it fetched from S3 or HTTP; an environment fact, so no setting.
 SCRATCH_VARIABLE = "DHS_SCRATCH"
@@ -130,28 +134,43 @@ def _parent_uri(output: Path, data_root: str | None) -> str:
     return _relative_uri(Path(below)) if storage.is_local(below) else below
 
 
+def _names(key: str) -> Iterator[str]:
+    yield key
+    for number in itertools.count(2):
+        yield f"{key}-{number}"
+
+
 def _fresh_prefix(parent: str, key: str) -> str:
-    """Make (or for S3, choose) a prefix that no earlier attempt used."""
-    for number in range(1, 10_000):
-        name = key if number == 1 else f"{key}-{number}"
-        uri = f"{parent}/{name}"
-        if not storage.is_local(uri):
-            if not storage.exists(uri):
-                return uri
-            continue
-        make_directory(Path(parent))
+    """A prefix of this attempt alone: what outlives a killed one (a Spark task, say) cannot write into it."""
+    if not storage.is_local(parent):
+        # Nothing can be renamed there, so it is the final name.
+        return next(uri for uri in (f"{parent}/{name}" for name in _names(key)) if not storage.exists(uri))
+    prefix = Path(parent) / f"{key}.{secrets.token_hex(4)}"
+    make_directory(prefix)
+    return _relative_uri(prefix)
+
+
+def _settle(prefix: Path, key: str) -> str:
+    """Give a complete local prefix its final name: a rerun after a crash ends with the names of a clean run."""
+    for name in _names(key):
+        final = prefix.parent / name
         try:
-            with explained(Path(uri)):
-                Path(uri).mkdir()
-        except FileExistsError:
+            os.rename(prefix, final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
             continue
-        return uri
-    raise StorageError(f"{parent} holds too many attempts; remove them with dark_halo_scope.core.clean_orphans.")
+        fsync_directory(final.parent)
+        return _relative_uri(final)
+    raise AssertionError("the names never end")
 
 
 @dataclass
 class Attempt:
-    """One attempt at an artifact: write data below `prefix` (or `uri`), then `publish` once."""
+    """One attempt at an artifact: write data below `prefix` (or `uri`), then `publish` once.
+
+    Both are of this attempt only: the lasting address is that of the manifest which `publish` returns.
+    """
 
     output: Path
     kind: str
@@ -198,7 +217,11 @@ class Attempt:
         kept = self._identical_older(text)
         if kept is None:
             storage.put(storage.join(self.uri, OBJECTS), text.encode())
-        crash_point("objects_written", self.output.name)
+            crash_point("objects_written", self.output.name)
+            if storage.is_local(self.uri):
+                self.uri = _settle(self.prefix, self.run_key)
+                self.prefix = Path.cwd() / self.uri
+        crash_point("data_settled", self.output.name)
         manifest = Manifest(
             kind=self.kind,
             uri=kept or self.uri,

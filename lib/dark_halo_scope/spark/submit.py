@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         if not options.emr_config:
             raise ConfigError(f"EMR needs to know account and machines: give --emr-config or set {EMR_VARIABLE}.")
-        run_on_emr(options.module, options.arguments, load_settings(options.emr_config, EmrSettings))
+        run_on_emr(options.module, options.arguments, load_settings(options.emr_config, EmrSettings, "--emr-config"))
         return
     master = spark_master(options.backend)
     try:
