@@ -75,6 +75,8 @@ def load_model(path: Path) -> tuple[LensFinder6CH, Preprocess6CH, dict[str, Any]
     except (KeyError, TypeError, ValueError) as error:
         raise BadInputError(f"{path} is no description of a trained model ({error!r}); train it again.") from error
     weights = path.parent / uri
+    if not weights.resolve().is_relative_to(path.parent.resolve()):
+        raise BadInputError(f"{path} names weights outside of its own folder ({uri}), which are not read.")
     data = _verified_bytes(weights, size, sha256, path)
     model = LensFinder6CH(settings, in_channels, load_weights=False)
     tensors = unpack_tensors(data, str(weights))

@@ -1,0 +1,125 @@
+"""A trained network on disk: what is loaded is what was saved, or nothing is."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError, DarkHaloScopeError
+from dark_halo_scope.core.files import sha256_file, write_json
+from dark_halo_scope.images.preprocess import Preprocess6CH
+from dark_halo_scope.models.lens_finder import LensFinder6CH
+from dark_halo_scope.models.predict import predictor
+from dark_halo_scope.models.weights import load_model, save_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def best_json(tmp_path: Path, small_model: LensFinder6CH, preprocess: Preprocess6CH) -> Path:
+    path = tmp_path / "main" / "best.json"
+    write_json(path, save_model(path, small_model, preprocess, {"generation": "gen5_prime", "val_auc": 0.9}))
+    return path
+
+
+def weights_file(best_json: Path) -> Path:
+    return best_json.parent / json.loads(best_json.read_text())["weights"]["uri"]
+
+
+def test_a_loaded_network_scores_as_the_saved_one(
+    best_json: Path, small_model: LensFinder6CH, preprocess: Preprocess6CH, stamps: np.ndarray, rows: pa.Table
+) -> None:
+    model, loaded_preprocess, card = load_model(best_json)
+    assert not model.training
+    np.testing.assert_array_equal(
+        predictor(model, loaded_preprocess, CPU)(stamps, rows), predictor(small_model, preprocess, CPU)(stamps, rows)
+    )
+    assert card["val_auc"] == 0.9
+
+
+def test_best_json_says_what_was_trained(best_json: Path, small_model: LensFinder6CH) -> None:
+    best = json.loads(best_json.read_text())
+    weights = weights_file(best_json)
+    assert best["weights"] == {
+        "uri": f"weights/{weights.name}",
+        "bytes": weights.stat().st_size,
+        "sha256": sha256_file(weights),
+    }
+    assert best["meta"]["columns"] == ["psfsize_r", "psfdepth_r"]
+    assert best["meta"]["mean"] == pytest.approx([1.3, 24.0])
+    assert best["parameters"] == small_model.parameters_count
+    assert best["model"]["backbone"] == "small_cnn"
+    assert best["preprocessing"]["clip_high"] == 10.0
+
+
+def test_the_card_beside_the_weights_is_best_json(best_json: Path) -> None:
+    assert json.loads(weights_file(best_json).with_suffix(".json").read_text()) == json.loads(best_json.read_text())
+
+
+def test_equal_networks_give_equal_files(
+    best_json: Path, small_model: LensFinder6CH, preprocess: Preprocess6CH
+) -> None:
+    before = best_json.read_bytes()
+    again = save_model(best_json, small_model, preprocess, {"generation": "gen5_prime", "val_auc": 0.9})
+    write_json(best_json, again)
+    assert best_json.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.999])
+def test_one_flipped_byte_is_an_error_not_a_score(best_json: Path, place: float) -> None:
+    weights = weights_file(best_json)
+    data = bytearray(weights.read_bytes())
+    data[int(place * len(data))] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CorruptDataError, match=weights.name):
+        load_model(best_json)
+
+
+def test_a_pickle_behind_a_correct_checksum_is_refused_and_does_nothing(best_json: Path, tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[str, str]]:
+            return (open, (str(tmp_path / "witness"), "w"))
+
+    weights = weights_file(best_json)
+    weights.write_bytes(pickle.dumps(Payload()))
+    best = json.loads(best_json.read_text())
+    best["weights"] |= {"bytes": weights.stat().st_size, "sha256": sha256_file(weights)}
+    write_json(best_json, best)
+    with pytest.raises(BadInputError, match="pickle"):
+        load_model(best_json)
+    assert not (tmp_path / "witness").exists()
+
+
+def test_missing_weights_are_named(best_json: Path) -> None:
+    weights_file(best_json).unlink()
+    with pytest.raises(BadInputError, match="cannot be read"):
+        load_model(best_json)
+
+
+def test_a_description_of_another_network_is_refused(best_json: Path) -> None:
+    best = json.loads(best_json.read_text())
+    best["model"]["width"] = 12
+    write_json(best_json, best)
+    with pytest.raises(BadInputError, match="another network"):
+        load_model(best_json)
+
+
+@pytest.mark.parametrize("key", ["weights", "model", "preprocessing", "in_channels"])
+def test_a_description_that_lacks_a_part_is_refused(best_json: Path, key: str) -> None:
+    best = json.loads(best_json.read_text())
+    del best[key]
+    write_json(best_json, best)
+    with pytest.raises(DarkHaloScopeError):
+        load_model(best_json)
+
+
+@pytest.mark.parametrize("uri", ["../outside.safetensors", "/etc/passwd"])
+def test_weights_outside_the_models_folder_are_refused(best_json: Path, uri: str) -> None:
+    best = json.loads(best_json.read_text())
+    best["weights"]["uri"] = uri
+    write_json(best_json, best)
+    with pytest.raises(BadInputError, match="outside"):
+        load_model(best_json)
