@@ -94,6 +94,7 @@ class Entry:
     """One row of the catalogue, parsed.
 
     Attributes:
+        catalogue: which file it is from.
         line: row number in the file, from 0.
         names, refs: each list split, in order, without repeats.
         ra, dec: degrees; NaN where the text is no number.
@@ -101,6 +102,7 @@ class Entry:
         zlens_is_certain: that number carries no mark of doubt (? or *).
     """
 
+    catalogue: str
     line: int
     names: tuple[str, ...]
     ra: float
@@ -145,8 +147,8 @@ def parse_zlens(text: str) -> tuple[float | None, bool]:
     return None, False
 
 
-def read_lenscat(path: Path) -> list[Entry]:
-    """Parse a catalogue in lenscat's format.
+def read_lenscat(path: Path, catalogue: str = "lenscat") -> list[Entry]:
+    """Parse a catalogue in lenscat's format; `catalogue` names it in what is recorded.
 
     Raises:
         BadInputError: a column is missing.
@@ -156,7 +158,7 @@ def read_lenscat(path: Path) -> list[Entry]:
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
             raise BadInputError(f"{path} lacks the columns {', '.join(missing)}; give a catalogue in lenscat's format.")
-        return [_entry(line, row) for line, row in enumerate(reader)]
+        return [_entry(catalogue, line, row) for line, row in enumerate(reader)]
 
 
 def is_not_lens_catalogue(entry: Entry) -> str | None:
@@ -178,7 +180,7 @@ def bad_reason(entry: Entry) -> str | None:
 def select(entries: Sequence[Entry], settings: LensSettings) -> tuple[list[list[Entry]], list[Dropped]]:
     """Group the usable rows into lenses, best row of each first, and say which rows were dropped and why.
 
-    The best row is confident before probable, has a certain redshift, then any, then is the earliest in the file.
+    The best row is confident before probable, has a certain redshift, then any, then is the first to come.
     """
     dropped: list[Dropped] = []
     kept: list[Entry] = []
@@ -196,7 +198,7 @@ def select(entries: Sequence[Entry], settings: LensSettings) -> tuple[list[list[
     for entry, group in zip(kept, group_N, strict=True):
         groups[group].append(entry)
     for members in groups:
-        members.sort(key=lambda e: (e.grading != "confident", not e.zlens_is_certain, e.zlens is None, e.line))
+        members.sort(key=lambda e: (e.grading != "confident", not e.zlens_is_certain, e.zlens is None))  # stable
         dropped.extend(Dropped(e, f"merged into {members[0].names[0]}", is_bad=False) for e in members[1:])
     return groups, dropped
 
@@ -289,7 +291,7 @@ def match_theta_e(groups: Sequence[Sequence[Entry]], settings: LensSettings) -> 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line of `match_lenses`."""
     parser = argument_parser("Read, filter, merge and grade a list of known and candidate lenses.")
-    parser.add_argument("--survey", type=Path, required=True, help="survey.json, whose file `lenses` is read")
+    parser.add_argument("--survey", type=Path, required=True, help="survey.json, whose `lenses` are read")
     parser.add_argument("--output", type=Path, required=True, help="lenses.json")
     parser.add_argument("--data-root", help="where the data go (default: beside the manifest)")
     args = parser.parse_args(argv)
@@ -298,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with attempt(
         args.output, "lenses", "dark_halo_scope.catalogue.lenses", settings, [args.survey], args.data_root
     ) as work:
-        entries = read_lenscat(Path(survey.verified("lenses")))
+        entries = [entry for uri in survey.files.lenses for entry in read_lenscat(survey.verified(uri), uri)]
         groups, dropped = select(entries, settings)
         table = to_table(groups, match_theta_e(groups, settings), settings)
         pq.write_table(table, work.prefix / "lenses.parquet", compression="zstd")
@@ -321,9 +323,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("%d lenses of %d rows (%d dropped)", table.num_rows, len(entries), len(dropped))
 
 
-def _entry(line: int, row: dict[str, str]) -> Entry:
+def _entry(catalogue: str, line: int, row: dict[str, str]) -> Entry:
     zlens, certain = parse_zlens(row["zlens"])
     return Entry(
+        catalogue=catalogue,
         line=line,
         names=parse_list(row["name"]),
         ra=_number(row["RA [deg]"]),
@@ -348,9 +351,10 @@ def _mentions(refs: Sequence[str], marks: Sequence[str]) -> bool:
 
 
 def _dropped_table(dropped: Sequence[Dropped]) -> pa.Table:
-    ordered = sorted(dropped, key=lambda d: d.entry.line)
+    ordered = sorted(dropped, key=lambda d: (d.entry.catalogue, d.entry.line))
     return pa.table(
         {
+            "catalogue": pa.array([d.entry.catalogue for d in ordered], pa.string()),
             "line": pa.array([d.entry.line for d in ordered], pa.int64()),
             "name": pa.array([" | ".join(d.entry.names) for d in ordered], pa.string()),
             "ra": pa.array([d.entry.ra for d in ordered], pa.float64()),

@@ -4,8 +4,10 @@ One Spark task reads one sweep file. Rows then meet by brick, so that what is wr
 cores, partitions or the order of files.
 """
 
+import contextlib
 import json
 import logging
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -45,7 +47,7 @@ from dark_halo_scope.spark.failures import explained
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.bricks import read_bricks
 from dark_halo_scope.survey.description import SurveyDescription, load_survey
-from dark_halo_scope.survey.sweeps import PHOTO_Z, check_one_version, read_sweep
+from dark_halo_scope.survey.sweeps import PHOTO_Z, read_sweep
 from dark_halo_scope.survey.units import depth_magnitude
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ logger = logging.getLogger(__name__)
 MODULE = "dark_halo_scope.catalogue.parent"
 
 _F32, _F64, _I32, _I64 = pa.float32(), pa.float64(), pa.int32(), pa.int64()
+
+_EDGES = ("RA1", "RA2", "DEC1", "DEC2")
 
 _MAGNITUDES = ("gmag", "rmag", "zmag", "w1mag", "rz", "zw1")
 
@@ -119,7 +123,7 @@ class Bricks:
         name: (K,) str, sorted.
         usable: (K,) whether the brick passes the cuts on extinction, seeing and depth.
         excluded: (K,) whether it is excluded or blacklisted by name.
-        box: (K, 4) RA1, RA2, Dec1, Dec2 in degrees of the area that it owns; infinite where the table has no boxes.
+        box: (K, 4) RA1, RA2, Dec1, Dec2 in degrees of the area that it owns.
     """
 
     name: NDArray[np.str_]
@@ -154,34 +158,47 @@ def read_blacklist(uri: str | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def prepare_bricks(table: pa.Table, settings: ParentSettings, blacklist: Sequence[str], where: str) -> Bricks:
-    """Apply the brick cuts to a survey-bricks table: EBV, PSFSIZE_R in arcsec, PSFDEPTH_R in magnitudes.
+def prepare_bricks(
+    summary: pa.Table, boxes: pa.Table, settings: ParentSettings, blacklist: Sequence[str], where: str
+) -> Bricks:
+    """Apply the brick cuts to a release's bricks.
+
+    Args:
+        summary: the release's own table, EBV, PSFSIZE_R in arcsec and PSFDEPTH_R in magnitudes.
+        boxes: table of all bricks with RA1, RA2, DEC1, DEC2 in degrees.
+        settings, blacklist: cuts and names.
+        where: the summary's file, for the error.
 
     Raises:
-        BadInputError: a column is missing.
+        BadInputError: a column is missing, or a brick has no box.
     """
-    missing = [name for name in ("EBV", "PSFSIZE_R", "PSFDEPTH_R") if name not in table.column_names]
+    missing = [name for name in ("EBV", "PSFSIZE_R", "PSFDEPTH_R") if name not in summary.column_names]
+    missing += [name for name in _EDGES if name not in boxes.column_names]
     if missing:
         raise BadInputError(
-            f"{where} lacks the columns {', '.join(missing)}; give the bricks table of the release and region."
+            f"{where} and the table of boxes lack the columns {', '.join(missing)}; give survey-bricks and the "
+            "bricks table of the release and region."
         )
-    order = np.argsort(table["BRICKNAME"].to_numpy(zero_copy_only=False).astype(str))
-    column = {name: np.asarray(table[name].to_numpy(zero_copy_only=False))[order] for name in table.column_names}
-    psfsize = column["PSFSIZE_R"].astype(np.float64)
-    edges = ("RA1", "RA2", "DEC1", "DEC2")
-    if all(name in column for name in edges):
-        box = np.stack([column[name].astype(np.float64) for name in edges], axis=1)
-    else:
-        box = np.tile([-np.inf, np.inf, -np.inf, np.inf], (len(order), 1))
-    name_K = column["BRICKNAME"].astype(str)
+    name_K = _strings(summary["BRICKNAME"])
+    order_K = np.argsort(name_K)
+    name_K = name_K[order_K]
+    ebv_K, psfsize_K, psfdepth_K = (
+        np.asarray(summary[name].to_numpy(), dtype=np.float64)[order_K] for name in ("EBV", "PSFSIZE_R", "PSFDEPTH_R")
+    )
+    box_name_B = _strings(boxes["BRICKNAME"])
+    order_B = np.argsort(box_name_B)
+    place_K = np.minimum(np.searchsorted(box_name_B[order_B], name_K), max(len(order_B) - 1, 0))
+    if len(name_K) and not (len(order_B) and (box_name_B[order_B][place_K] == name_K).all()):
+        raise BadInputError(f"{where} has bricks that the table of boxes has not; give the two of one survey.")
+    box_B4 = np.stack([np.asarray(boxes[name].to_numpy(), dtype=np.float64) for name in _EDGES], axis=1)
+    with np.errstate(invalid="ignore"):
+        usable_K = (ebv_K <= settings.max_ebv) & (psfsize_K > 0) & (psfsize_K <= settings.max_psfsize_r)
+        usable_K &= psfdepth_K >= settings.min_psfdepth_r
     return Bricks(
         name=name_K,
-        usable=(column["EBV"] <= settings.max_ebv)
-        & (psfsize > 0)
-        & (psfsize <= settings.max_psfsize_r)
-        & (column["PSFDEPTH_R"] >= settings.min_psfdepth_r),
+        usable=usable_K,
         excluded=np.isin(name_K, [*settings.excluded_bricks, *blacklist]),
-        box=box,
+        box=box_B4[order_B][place_K] if len(name_K) else np.empty((0, 4)),
     )
 
 
@@ -274,24 +291,28 @@ def _select(
     from pyspark import StorageLevel
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    bricks_path = survey.verified("bricks")
+    files = survey.files
     bricks = prepare_bricks(
-        read_bricks(bricks_path), settings, read_blacklist(settings.brick_blacklist), str(bricks_path)
+        read_bricks(survey.verified(files.brick_summary)),
+        read_bricks(survey.verified(files.bricks)),
+        settings,
+        read_blacklist(settings.brick_blacklist),
+        files.brick_summary,
     )
     lens_table = pq.read_table(verified_paths(load_manifest(lenses, "lenses"))[0], columns=["ra", "dec"])
     lens_ra, lens_dec = (lens_table[name].to_numpy().astype(np.float64) for name in ("ra", "dec"))
-    sweeps = survey.sweep_files()
-    check_one_version(str(sweep) for sweep, _ in sweeps)
+    sweeps = survey.sweep_pairs()
     logger.info("Reading %d sweep files, %d bricks, %d lenses", len(sweeps), len(bricks.name), len(lens_ra))
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch["number"].to_pylist():
                 sweep, photoz = sweeps[number]
-                with survey.local(sweep) as sweep_path, survey.local(photoz) as photoz_path:
-                    table = read_sweep(sweep_path, SWEEP_COLUMNS, photoz_path, survey.accepted_releases)
+                with _local(survey, sweep) as sweep_path, _local(survey, photoz) as photoz_path:
+                    assert sweep_path is not None
+                    table = read_sweep(sweep_path, SWEEP_COLUMNS, photoz_path, survey.releases)
                 selection = select_rows(table, bricks, lens_ra, lens_dec, settings)
-                yield from _carried(selection, str(sweep), settings).to_batches(max_chunksize=10_000)
+                yield from _carried(selection, sweep, settings).to_batches(max_chunksize=10_000)
 
     numbers = spark.createDataFrame([(i,) for i in range(len(sweeps))], "number int").repartition(len(sweeps))
     carried = numbers.mapInArrow(read, from_arrow_schema(_CARRIED)).persist(StorageLevel.MEMORY_AND_DISK)
@@ -323,6 +344,27 @@ def _select(
         objects=sorted((ObjectEntry(name=w.name, size=w.size, sha256=w.sha256) for w in written), key=lambda e: e.name),
     )
     logger.info("%d parents of %d rows, %d quarantined", sum(rows_out.values()), counts["read"], rows_quarantined)
+
+
+@contextlib.contextmanager
+def _local(survey: SurveyDescription, uri: str | None) -> Iterator[Path | None]:
+    """A file of the survey on this machine; a remote one is fetched, and gone when the block ends.
+
+    A thousand sweeps would fill the disk of a worker that kept them.
+    """
+    if uri is None:
+        yield None
+    elif survey.embedded or storage.is_local(uri):
+        yield survey.verified(uri)
+    else:
+        with tempfile.TemporaryDirectory(prefix="dark_halo_scope-") as directory:
+            path = Path(directory) / uri.rpartition("/")[2]
+            storage.fetch(uri, path)
+            yield path
+
+
+def _strings(column: pa.ChunkedArray) -> NDArray[np.str_]:
+    return np.array(column.to_pylist(), dtype=str)
 
 
 def _brick_index(columns: Mapping[str, NDArray], bricks: Bricks) -> NDArray[np.int64]:
@@ -446,7 +488,7 @@ def _write_file(frame: "pd.DataFrame", target: str, leaking: frozenset[tuple[int
     """Write one output file, and one of quarantined rows where there are any; runs in a Spark task."""
     import pandas as pd
 
-    number = int(frame["file"].to_numpy(np.int64)[0])
+    number = int(frame["file"].tolist()[0])
     table = pa.Table.from_pandas(frame, schema=_CARRIED, preserve_index=False).replace_schema_metadata(None)
     # By identity, then by place, so that the first of two rows with one identifier is the same in every run.
     table = table.sort_by([(name, "ascending") for name in ("brickname", "objid", "release", "sweep", "row")])

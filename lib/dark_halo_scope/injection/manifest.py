@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line of `build_injection_manifest`."""
     parser = argument_parser("Decide what is injected where: one row per task.")
     add_arguments(parser)
-    parser.add_argument("--survey", type=Path, required=True, help="survey.json, whose file `sources` is the bank")
+    parser.add_argument("--survey", type=Path, required=True, help="survey.json, whose `sources` is the bank")
     parser.add_argument("--parent", type=Path, required=True, help="parent.json")
     parser.add_argument("--output", type=Path, required=True, help="manifest.json")
     parser.add_argument("--data-root", help="where the data go (default: beside the manifest)")
@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parent = load_manifest(args.parent, "parent")
     sources: dict[str, tuple[int, ...]] = {split: () for split in SPLITS}
     if settings.image_fraction > 0:
-        bank = open_bank(survey.verified("sources"), SourceBankSettings())
+        bank = open_bank(survey.verified(survey.files.sources), SourceBankSettings())
         sources = split_sources(bank.idents.tolist(), settings.split_seed)
         empty = [split for split, idents in sources.items() if not idents]
         if empty:
