@@ -48,10 +48,10 @@ ADDED_FIELDS: tuple[pa.Field, ...] = (
     *_fields("split", _STRING, False),
     *_fields("healpix_128", _INT64, False),
     *_fields("objid", _INT64, True),
-    *_fields("source_mode source_id cutout_reason", _STRING, True),
+    *_fields("galaxy_id source_mode source_id cutout_reason", _STRING, True),
     *_fields(
-        "sampling_weight z_phot arc_snr_maxpix lensed_mag_g lensed_mag_r lensed_mag_z psfsize_g psfsize_z gmag rmag "
-        "zmag host_offset_x_arcsec host_offset_y_arcsec",
+        "sampling_weight z_phot arc_snr_maxpix src_mag_r src_n lensed_mag_g lensed_mag_r lensed_mag_z psfsize_g "
+        "psfsize_z psfdepth_g psfdepth_z gmag rmag zmag w1mag host_offset_x_arcsec host_offset_y_arcsec",
         _FLOAT64,
         True,
     ),

@@ -6,6 +6,7 @@ COSMOS 23.5 and 25.2, AEGIS and the embedded survey's own bank come in it.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,20 @@ class GalaxyImage:
 class SourceBank:
     """Galaxies by IDENT; an image is read when it is first asked for, and the latest ones are kept."""
 
-    def __init__(self, catalogue: Path, settings: SourceBankSettings) -> None:
+    def __init__(
+        self, catalogue: Path, settings: SourceBankSettings, locate: Callable[[str], Path] | None = None
+    ) -> None:
         """Read the catalogue.
+
+        Args:
+            catalogue: local path.
+            settings: how images become sources.
+            locate: from the name of an image file to its (checked) local path; None looks beside the catalogue.
 
         Raises:
             BadInputError: no such file, a missing column, a repeated IDENT, a file name that leaves the folder.
         """
-        self._folder = catalogue.parent
+        self._locate = locate or (lambda name: catalogue.parent / name)
         self._settings = settings
         self._rows = _read_catalogue(catalogue)
         self._catalogue = catalogue
@@ -106,7 +114,7 @@ class SourceBank:
         return GalaxyImage(int(row["IDENT"]), image.astype(np.float32), pixel_scale, radius, float(row["MAG"]))
 
     def _plane(self, name: str, hdu: int) -> npt.NDArray[np.float64]:
-        path = self._folder / safe_name(name, self._catalogue)
+        path = self._locate(safe_name(name, self._catalogue))
         try:
             # GalSim's HDU numbers count from 0, as astropy's do.
             with fits.open(path, memmap=True) as file:
@@ -120,8 +128,8 @@ class SourceBank:
         return plane
 
 
-def open_bank(path: Path, settings: SourceBankSettings) -> SourceBank:
-    """Open the bank at `path`: its catalogue, or the folder that holds exactly one.
+def open_bank(path: Path, settings: SourceBankSettings, locate: Callable[[str], Path] | None = None) -> SourceBank:
+    """Open the bank at `path`: its catalogue, or the folder that holds exactly one. For `locate` see `SourceBank`.
 
     Raises:
         BadInputError: none or several catalogues, or one that cannot be read.
@@ -135,7 +143,7 @@ def open_bank(path: Path, settings: SourceBankSettings) -> SourceBank:
                 f"{path} must hold one source catalogue (*catalog*.fits); found {names}: name the file."
             )
         path = found[0]
-    return SourceBank(path, settings)
+    return SourceBank(path, settings, locate)
 
 
 def safe_name(name: str, where: Path) -> str:

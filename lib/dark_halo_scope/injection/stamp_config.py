@@ -57,11 +57,8 @@ class SourceBankSettings(Settings):
 
 
 class StampSettings(Settings):
-    """All settings of `inject_stamps`."""
+    """All settings of `inject_stamps`. Stamp size, lens and source are the manifest's."""
 
-    stamp_size: int = Field(default=64, ge=16, le=512)
-    pixel_scale: float = Field(default=0.262, gt=0)  # arcsec; the coadds'
-    bands: Literal["grz"] = "grz"
     psf: PsfSettings = PsfSettings()
     shot_noise: ShotNoiseSettings = ShotNoiseSettings()
     hard_negatives: HardNegativeSettings = HardNegativeSettings()
@@ -72,5 +69,5 @@ class StampSettings(Settings):
     bad_maskbits: tuple[int, ...] = (0, 1, 3, 6, 10, 11)
     wise_maskbits: tuple[int, ...] = (8, 9)
     npz_level: int = Field(default=1, ge=0, le=9)
-    rows_per_file: int = Field(default=1000, ge=1)  # about 130 kB a row: what one task holds in memory
-    pipeline_version: str = "dark_halo_scope"
+    # Whole bricks go into a file until it has this many rows: about 130 kB each, held in memory by one task.
+    rows_per_file: int = Field(default=1000, ge=1)

@@ -1,0 +1,81 @@
+"""Packed splits: what training and evaluation read instead of stamps.
+
+Shape legend: N pairs, 3 bands g, r, z, H rows, W columns. Pixels are nanomaggies, float16. Row i of `rows.parquet`
+describes image i of every array; rows are sorted by task_id.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError
+from dark_halo_scope.core.manifest import Manifest, load_manifest, verified_path
+
+KIND = "packed"
+SPLITS = ("train", "val", "test")
+IMAGE_KINDS = ("positive", "control", "hard_negative")
+ROWS = "rows.parquet"
+
+Array = npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class PackedSplit:
+    """One split: read-only memory maps (N, 3, H, W) and the N rows that describe them.
+
+    `extra` holds further kinds of hard negatives by name.
+    """
+
+    positive: Array
+    control: Array
+    hard_negative: Array
+    rows: pa.Table
+    extra: Mapping[str, Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.rows.num_rows
+
+
+def array_name(split: str, kind: str) -> str:
+    """Object name of an array, such as `train/hard_negative.npy`."""
+    return f"{split}/{kind}.npy"
+
+
+def open_packed(manifest_path: Path, split: str) -> PackedSplit:
+    """Open one split of packed images; every file's checksum is compared first.
+
+    Raises:
+        BadInputError: no such manifest or split.
+        CorruptDataError: a file differs from its checksum, or the arrays do not belong together.
+    """
+    manifest = load_manifest(manifest_path, KIND)
+    counts: dict[str, int] = manifest.facts.get("splits", {})
+    if split not in counts:
+        raise BadInputError(f"{manifest_path} has no split {split!r}; it has {', '.join(sorted(counts)) or 'none'}.")
+    shape = (counts[split], len(manifest.facts["bands"]), manifest.facts["size"], manifest.facts["size"])
+    arrays = {kind: _array(manifest, array_name(split, kind), shape) for kind in manifest.facts["kinds"]}
+    rows = pq.read_table(verified_path(manifest, f"{split}/{ROWS}"))
+    if rows.num_rows != counts[split]:
+        raise CorruptDataError(
+            f"{manifest_path}: {split}/{ROWS} has {rows.num_rows} rows, the arrays {counts[split]}; pack again."
+        )
+    return PackedSplit(
+        **{kind: arrays.pop(kind) for kind in IMAGE_KINDS},
+        rows=rows,
+        extra={kind.removeprefix("hard_negative_"): array for kind, array in arrays.items()},
+    )
+
+
+def _array(manifest: Manifest, name: str, shape: tuple[int, ...]) -> Any:
+    path = verified_path(manifest, name)
+    # An empty file cannot be mapped.
+    array = np.load(path, mmap_mode="r" if shape[0] else None, allow_pickle=False)
+    if array.shape != shape or array.dtype != np.float16:
+        raise CorruptDataError(f"{path} holds {array.dtype} {array.shape}, not float16 {shape}; pack again.")
+    return array
