@@ -31,21 +31,23 @@ class GateSettings(Settings):
     """What the gates measure, on how many pairs, and with which uncertainty."""
 
     annulus: Literal["psf", "seeds"] | Annotated[float, Field(gt=0)] = Field(
-        "psf", description="half width of the arc annulus in psfsize_r: `psf` is 1, `seeds` is 1.5, or a number"
+        default="psf", description="half width of the arc annulus in psfsize_r: `psf` is 1, `seeds` is 1.5, or a number"
     )
-    pixel_scale: float = Field(0.262, gt=0, description="arcsec per pixel")
-    core_pixels: float = Field(2.0, gt=0, description="smallest core radius in pixels")
-    strata: tuple[float, ...] = Field((0.5, 1.0), description="edges in x = theta_E / psfsize_r")
-    min_pairs: int = Field(50, ge=2, description="pairs, and hosts, below which a stratum says `too few`")
-    max_pairs: int | None = Field(None, ge=1, description="measure on a random choice of this many pairs; null: on all")
-    thresholds: dict[str, float] = Field(dict(THRESHOLDS), description="a subset overrides only what it names")
-    remedies: dict[str, str] = Field(dict(REMEDIES), description="a subset overrides only what it names")
-    confidence: float = Field(0.95, gt=0, lt=1)
-    bootstraps: int = Field(1000, ge=0, description="host resamples per interval; 0 leaves intervals out")
-    permutations: int = Field(1000, ge=0, description="label permutations per null; 0 leaves nulls out")
-    batch_pairs: int = Field(256, ge=1, description="pairs scored at once")
-    fpr_targets: tuple[float, ...] = Field((0.1, 0.01, 0.001, 0.0001), description="for TPR at FPR")
-    seed: int = Field(42, ge=0)
+    pixel_scale: float = Field(default=0.262, gt=0, description="arcsec per pixel")
+    core_pixels: float = Field(default=2.0, gt=0, description="smallest core radius in pixels")
+    strata: tuple[float, ...] = Field(default=(0.5, 1.0), description="edges in x = theta_E / psfsize_r")
+    min_pairs: int = Field(default=50, ge=2, description="pairs, and hosts, below which a stratum says `too few`")
+    max_pairs: int | None = Field(
+        default=None, ge=1, description="measure on a random choice of this many pairs; null: on all"
+    )
+    thresholds: dict[str, float] = Field(default=dict(THRESHOLDS), description="a subset overrides only what it names")
+    remedies: dict[str, str] = Field(default=dict(REMEDIES), description="a subset overrides only what it names")
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    bootstraps: int = Field(default=1000, ge=0, description="host resamples per interval; 0 leaves intervals out")
+    permutations: int = Field(default=1000, ge=0, description="label permutations per null; 0 leaves nulls out")
+    batch_pairs: int = Field(default=256, ge=1, description="pairs scored at once")
+    fpr_targets: tuple[float, ...] = Field(default=(0.1, 0.01, 0.001, 0.0001), description="for TPR at FPR")
+    seed: int = Field(default=42, ge=0)
 
     @field_validator("thresholds", "remedies", mode="before")
     @classmethod
@@ -83,4 +85,4 @@ class ScoreSettings(Settings):
     """Which images of a packed split are scored, and how many at once."""
 
     kinds: tuple[Literal["positive", "control", "hard_negative"], ...] = ("positive", "control", "hard_negative")
-    batch: int = Field(512, ge=1, description="images per forward pass")
+    batch: int = Field(default=512, ge=1, description="images per forward pass")

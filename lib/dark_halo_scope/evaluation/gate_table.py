@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dark_halo_scope.evaluation.pairs import ALL
+
 _BOUND = {"at most": "≤", "at least": "≥"}
 _FILE_WIDTH = 160
 _VERDICT_STYLE = {"pass": "bold green", "marginal": "bold yellow", "fail": "bold red"}
@@ -29,7 +31,7 @@ def gates_table(results: Mapping[str, Mapping[str, Any]], strata: bool = False) 
         due = f"{_BOUND[first['bound']]} {first['threshold']:g}"
         cells = [_judged(gates[name]) if name in gates else Text("absent") for gates in entries]
         table.add_row(f"{name} {first['title']}", first["number"], first["stratum"], due, first["weight"], *cells)
-        for stratum in first["strata"] if strata else ():
+        for stratum in _strata(first) if strata else ():
             numbers = [Text(_number(gates[name]["strata"][stratum]), style="dim") for gates in entries if name in gates]
             table.add_row("", "", Text(stratum, style="dim"), "", "", *numbers)
     table.add_section()
@@ -56,6 +58,13 @@ def print_gates(results: Mapping[str, Mapping[str, Any]], strata: bool = False, 
     console.print(gates_table(results, strata))
     for line in remedy_lines(results):
         console.print(line, soft_wrap=True)
+
+
+def _strata(entry: Mapping[str, Any]) -> list[str]:
+    """Strata from unresolved to resolved, then all; a JSON file has them in the order of the alphabet."""
+    return sorted(
+        entry["strata"], key=lambda name: (name == ALL, name.startswith("x >="), not name.startswith("x <"), name)
+    )
 
 
 def _judged(entry: Mapping[str, Any]) -> Text:

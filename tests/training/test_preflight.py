@@ -1,0 +1,143 @@
+"""Preflight reports each item on its own, and says what to do about those that fail."""
+
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.files import read_json
+from dark_halo_scope.core.manifest import attempt
+from dark_halo_scope.training import preflight
+from dark_halo_scope.training.config import TrainSettings
+
+from ..evaluation import toys
+from ..evaluation.packed_files import MODEL, write_packed
+
+SETTINGS = TrainSettings.model_validate({"model": MODEL, "sampler": {"batch_pairs": 16}})
+
+
+def blob(value: float) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **{f"image_{band}": np.full((8, 8), value, dtype=np.float32) for band in "grz"})
+    return stream.getvalue()
+
+
+def write_stamps(path: Path, value: float = 1.0) -> None:
+    rows = {"task_id": ["a", "b"], "cutout_ok": pa.array([1, 0], pa.int32())}
+    rows |= {name: [blob(value), None] for name in preflight.STAMP_BLOBS}
+    with attempt(path, "stamps", "dark_halo_scope.evaluation.scores", {}, []) as work:
+        pq.write_table(pa.table(rows), work.prefix / "stamps-train-0000.parquet")
+        work.publish(rows_out=2)
+
+
+class Brick:
+    """Coadds of one value, all good."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __enter__(self) -> "Brick":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def cutout(self, x: float, y: float, size: int) -> SimpleNamespace:
+        image = np.full((3, size, size), self.value)
+        return SimpleNamespace(image=image, invvar=np.ones_like(image))
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> preflight.Inputs:
+    monkeypatch.chdir(tmp_path)
+    write_packed(Path("packed.json"), {"train": toys.make_split(120)})
+    write_stamps(Path("stamps.json"))
+    return preflight.Inputs(*(Path(f"{name}.json") for name in ("survey", "coadds", "stamps", "packed")), SETTINGS)
+
+
+def found(check: preflight.Check, inputs: preflight.Inputs) -> str:
+    return check(inputs)
+
+
+def test_a_batch_is_made_as_training_makes_it(inputs: preflight.Inputs) -> None:
+    text = found(preflight.check_batch, inputs)
+    assert f"shape (15, 6, {toys.SIZE}, {toys.SIZE})" in text
+    assert "hard_negative" in text
+    assert "x 1.50-1.50, 100% in range" in text
+
+
+def test_a_batch_of_arcs_far_below_the_psf_fails(inputs: preflight.Inputs) -> None:
+    split = toys.make_split(120)
+    place = split.rows.column_names.index("psfsize_r")
+    split.rows = split.rows.set_column(place, "psfsize_r", pa.array(np.full(120, 10.0)))
+    write_packed(Path("packed.json"), {"train": split})
+    with pytest.raises(BadInputError, match=r"Only 0% of a batch have theta_E / psfsize_r in 0\.4-2\.0"):
+        preflight.check_batch(inputs)
+
+
+def test_the_configured_network_runs(inputs: preflight.Inputs) -> None:
+    assert found(preflight.check_forward, inputs).startswith("small_cnn, ")
+    assert "15 logits" in found(preflight.check_forward, inputs)
+
+
+def test_gates_run_without_a_model(inputs: preflight.Inputs) -> None:
+    text = found(preflight.check_gates_without_model, inputs)
+    assert "core 1.00, annulus 1.00, radial 1.00" in text, "the toys' controls lack the light of an arc"
+    assert "x >= 1: 120" in text
+
+
+def test_too_few_resolved_pairs_are_reported(inputs: preflight.Inputs) -> None:
+    write_packed(Path("packed.json"), {"train": toys.make_split(40)})
+    with pytest.raises(BadInputError, match="Only 40 of 40 pairs have x >= 1, fewer than the gates' 50"):
+        preflight.check_gates_without_model(inputs)
+
+
+def test_good_stamps_decode_and_bad_ones_are_named(inputs: preflight.Inputs) -> None:
+    assert found(preflight.check_stamps, inputs) == "2 rows in 1 files; 1 decoded, [8] pixels"
+    write_stamps(Path("stamps.json"), value=np.nan)
+    with pytest.raises(BadInputError, match="stamp_npz of task a holds pixels that are not finite"):
+        preflight.check_stamps(inputs)
+
+
+def test_absent_inputs_are_reported_item_by_item_and_do_not_crash(tmp_path: Path, inputs: preflight.Inputs) -> None:
+    arguments = [part for name in ("survey", "coadds", "stamps", "packed") for part in (f"--{name}", f"{name}.json")]
+    arguments += ["--settings", SETTINGS.model_dump_json(), "--output", "preflight.json"]
+    with pytest.raises(BadInputError, match=r"Preflight failed in survey, coadds; do what the table .* say"):
+        preflight.main(arguments)
+    report = read_json(Path("preflight.json"))
+    assert not report["ok"]
+    assert [item["name"] for item in report["items"]] == [name for name, _, _ in preflight.CHECKS]
+    assert [item["name"] for item in report["items"] if not item["ok"]] == ["survey", "coadds"]
+    assert "rclone copy s3://darkhaloscope/dr10/coadd_cache/" in report["items"][2]["remedy"]
+    preflight.main([*arguments, "--report-only"])
+
+
+def test_what_nobody_foresaw_is_an_item_too(inputs: preflight.Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(inputs: preflight.Inputs) -> str:
+        raise ZeroDivisionError("division by\nzero")
+
+    monkeypatch.setattr(preflight, "CHECKS", (("new", breaks, "Do this."), ("stamps", preflight.check_stamps, "")))
+    broken, fine = preflight.run_checks(inputs)
+    assert broken == preflight.Item("new", False, "ZeroDivisionError: division by zero", "Do this.")
+    assert fine.ok
+
+
+def brick_reader(value: float) -> SimpleNamespace:
+    return SimpleNamespace(load_brick=lambda manifest, brick: Brick(value))
+
+
+def test_bricks_are_opened_and_must_hold_good_pixels(inputs: preflight.Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    with attempt(Path("coadds.json"), "coadds", "dark_halo_scope.evaluation.scores", {}, []) as work:
+        for brick in ("0001m002", "0001p000", "0003p000"):
+            (work.prefix / f"legacysurvey-{brick}-image-r.fits.fz").write_bytes(b"pixels")
+        work.publish(facts={"missing": ["0005p000"]})
+    monkeypatch.setitem(sys.modules, "dark_halo_scope.survey.cache_coadds", brick_reader(1.0))
+    assert found(preflight.check_coadds, inputs) == "3 bricks, 0.00 GB, 1 missing; 2 opened"
+    monkeypatch.setitem(sys.modules, "dark_halo_scope.survey.cache_coadds", brick_reader(np.nan))
+    with pytest.raises(BadInputError, match="Brick 0001m002 has no good pixels"):
+        preflight.check_coadds(inputs)
