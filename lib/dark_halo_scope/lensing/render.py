@@ -1,0 +1,295 @@
+"""Images of lensed sources: light on a fine grid, then the PSF, then the stamp's pixels.
+
+The fine image exists before any PSF because hard negatives shuffle its light: render once, convolve twice.
+
+    fine = render_fine(lens, source)                  # unit unlensed flux
+    positive = convolve_bands(fine, psfs, fluxes)     # (B, H, W) nanomaggy per pixel
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import array_api_compat
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from dark_halo_scope.lensing import compiled, sersic, sources
+from dark_halo_scope.lensing.arrays import Array, constants
+from dark_halo_scope.lensing.deflection import to_source_plane
+from dark_halo_scope.lensing.lens import Lens
+from dark_halo_scope.lensing.psf import Psf, transfer, transfer_table
+from dark_halo_scope.lensing.sources import ImageSource, SersicSource, Source
+
+PIXEL_SCALE = 0.262  # arcsec; the survey's coadds
+STAMP_SIZE = 64
+OVERSAMPLING = 4
+
+# Error per tree cell in units of the unlensed flux; tests/lensing and tests/bench show what it buys.
+_TOLERANCE = 2e-5
+# The tree starts from cells of at most this many native pixels, and ends this many levels below fine pixels.
+_ROOT_PIXELS = 4
+_LEVELS_BELOW = 8
+# Frequencies are kept to where every PSF has fallen below this.
+_NEGLIGIBLE_TRANSFER = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class FineImage:
+    """Light of an arc before any PSF.
+
+    Attributes:
+        values: (size * oversampling, the same) flux in each fine pixel; the unlensed source has flux 1, so that the
+            sum is the magnification inside the stamp.
+        oversampling: fine pixels along a stamp's pixel.
+        pixel_scale: of the stamp, arcsec.
+    """
+
+    values: npt.NDArray[np.float64]
+    oversampling: int
+    pixel_scale: float
+
+    @property
+    def size(self) -> int:
+        """Stamp pixels along one axis."""
+        return self.values.shape[0] // self.oversampling
+
+    @property
+    def flux(self) -> float:
+        """Flux inside the stamp in units of the unlensed flux: the extended source's magnification."""
+        return float(self.values.sum())
+
+
+def fine_grid(size: int, oversampling: int, pixel_scale: float) -> npt.NDArray[np.float64]:
+    """(size * oversampling,) positions of fine pixel centres along one axis, arcsec, symmetric about 0."""
+    length = size * oversampling
+    return (np.arange(length) - (length - 1) / 2.0) * (pixel_scale / oversampling)
+
+
+def render_fine(
+    lens: Lens,
+    source: Source,
+    size: int = STAMP_SIZE,
+    pixel_scale: float = PIXEL_SCALE,
+    oversampling: int = OVERSAMPLING,
+    tolerance: float = _TOLERANCE,
+    levels_below: int = _LEVELS_BELOW,
+) -> FineImage:
+    """Lens `source` and integrate its light over fine pixels, adaptively (compiled).
+
+    Args:
+        size: stamp's side, pixels.
+        pixel_scale: arcsec.
+        oversampling: fine pixels per pixel, a power of two.
+        tolerance: error allowed per cell of the tree, in units of the unlensed flux.
+        levels_below: halvings of a fine pixel that the tree may make; with tolerance 0 it makes them all.
+
+    Returns:
+        The light before the PSF, of a source whose unlensed flux is 1. Never renormalised: its sum is the
+        magnification inside the stamp.
+
+    Raises:
+        ValueError: oversampling is not a power of two, or size or pixel_scale not positive.
+    """
+    if size < 1 or not pixel_scale > 0 or oversampling < 1 or oversampling & (oversampling - 1):
+        raise ValueError(
+            f"A stamp has size >= 1, pixel_scale > 0 and an oversampling of a power of two; "
+            f"not {size}, {pixel_scale}, {oversampling}."
+        )
+    out = np.zeros((size * oversampling, size * oversampling))
+    root_pixels = math.gcd(size, _ROOT_PIXELS)
+    fine_level = (root_pixels * oversampling).bit_length() - 1
+    cos, sin = math.cos(lens.phi), math.sin(lens.phi)
+    f = math.sqrt(max((1.0 - lens.q) * (1.0 + lens.q), 1e-18))
+    strength = lens.theta_e * math.sqrt(lens.q)
+    turn = np.array([[cos, -sin], [sin, cos]])  # lens frame -> stamp frame
+    unsheared = np.array([[1.0 - lens.g1, -lens.g2], [-lens.g2, 1.0 + lens.g1]])
+    matrix = source.matrix()
+    to_source = matrix @ unsheared @ turn
+    deflected = matrix @ turn
+    offset = matrix @ np.array([lens.x - source.x, lens.y - source.y])
+    arguments = (
+        out,
+        size // root_pixels,
+        fine_level,
+        fine_level + levels_below,
+        pixel_scale / oversampling,
+        tolerance,
+        np.array([strength / f, f, lens.q**2, lens.core, strength]),
+        to_source,
+        deflected,
+        offset,
+        cos,
+        sin,
+        lens.x,
+        lens.y,
+    )
+    if isinstance(source, SersicSource):
+        peak = sersic.central_brightness(source.r_e, source.n)
+        compiled.trace_sersic(*arguments, sersic.b_n(source.n), 0.5 / source.n, peak)
+    else:
+        image = source.brightness_image()
+        block = 8
+        compiled.trace_image(*arguments, image, compiled.block_maxima(image, block), float(block))
+    return FineImage(out, oversampling, pixel_scale)
+
+
+def render_fine_uniform(
+    lens: Lens,
+    source: Source,
+    like: Array,
+    size: int = STAMP_SIZE,
+    pixel_scale: float = PIXEL_SCALE,
+    oversampling: int = OVERSAMPLING,
+    subdivisions: int = 4,
+) -> Array:
+    """The same integral by brute force, on the array library, dtype and device of `like`.
+
+    Every fine pixel is cut into subdivisions^2 equal cells of 2 x 2 Gauss points. Differentiable where the library is.
+
+    Returns:
+        (size * oversampling, the same) flux in each fine pixel.
+    """
+    xp = array_api_compat.array_namespace(like)
+    pixel = pixel_scale / oversampling
+    (axis,) = constants(like, fine_grid(size, oversampling, pixel_scale))
+    cell = pixel / subdivisions
+    middles = [((k + 0.5) / subdivisions - 0.5) * pixel for k in range(subdivisions)]
+    nodes = [middle + sign * cell * 0.5 / math.sqrt(3.0) for middle in middles for sign in (-1, 1)]
+    total = xp.zeros((axis.shape[0], axis.shape[0]), dtype=axis.dtype, device=array_api_compat.device(axis))
+    for dy in nodes:
+        y = xp.broadcast_to(axis[:, None] + dy, total.shape)
+        for dx in nodes:
+            x = xp.broadcast_to(axis[None, :] + dx, total.shape)
+            total = total + sources.brightness(source, *to_source_plane(lens, x, y))
+    return total * (pixel / len(nodes)) ** 2
+
+
+@dataclass(frozen=True, eq=False)
+class FineSpectrum:
+    """Low frequencies of a fine image, origin moved to the first stamp pixel's centre."""
+
+    values: npt.NDArray[np.complex128]  # (2 R, R): ky = -R..R-1, kx = 0..R-1
+    size: int
+    padded: int
+    oversampling: int
+    pixel_scale: float
+    positive: bool
+
+
+def _padded(size: int) -> int:
+    """Side of the periodic square, stamp pixels: room for the PSF's wings, even, and fast to transform."""
+    length = size + max(size // 2, 16)
+    while scipy.fft.next_fast_len(length, real=True) != length or length % 2:
+        length += 1
+    return length
+
+
+@lru_cache(maxsize=32)
+def _phases(padded: int, oversampling: int, reach: int) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.float64]]:
+    """Shift from the first fine pixel's centre to the first pixel's, k = -R..R-1; and 1 / sinc of a fine pixel, 0..R.
+
+    A fine pixel holds the integral of the light over itself: the light convolved with a box, which the second undoes.
+    """
+    k = np.arange(-reach, reach)
+    length = padded * oversampling
+    phase = np.exp(2j * np.pi * k * (oversampling - 1) / 2.0 / length)
+    unbox = 1.0 / np.sinc(np.arange(reach + 1) / length)
+    phase.flags.writeable = unbox.flags.writeable = False
+    return phase, unbox
+
+
+def _reach(psfs: Sequence[Psf], padded: int, oversampling: int, pixel_scale: float) -> int:
+    """Highest frequency kept: a multiple of the stamp's Nyquist frequency at which every PSF is negligible."""
+    zones = 1
+    while zones < oversampling and any(
+        transfer(psf, np.array(zones * math.pi / pixel_scale)) > _NEGLIGIBLE_TRANSFER for psf in psfs
+    ):
+        zones *= 2
+    return zones * padded // 2
+
+
+def fine_spectrum(fine: FineImage, psfs: Sequence[Psf]) -> FineSpectrum:
+    """Transform `fine` once for all the PSFs that it will be convolved with."""
+    padded = _padded(fine.size)
+    length = padded * fine.oversampling
+    reach = _reach(psfs, padded, fine.oversampling, fine.pixel_scale)
+    phase, _ = _phases(padded, fine.oversampling, reach)
+    rows = np.flatnonzero(fine.values.any(axis=1))
+    if rows.size == 0:
+        values = np.zeros((2 * reach, reach), dtype=np.complex128)
+    else:
+        # Rows without light are left out of the first transform, frequencies that no PSF passes of the second.
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        along_x = scipy.fft.rfft(fine.values[first:last], n=length, axis=1)[:, :reach] * phase[reach:]
+        along_y = scipy.fft.fft(along_x, n=length, axis=0)
+        values = np.concatenate([along_y[length - reach :], along_y[:reach]])
+        shift = np.exp(-2j * np.pi * first * np.arange(-reach, reach) / length) * phase
+        values *= shift[:, None]
+    return FineSpectrum(
+        values, fine.size, padded, fine.oversampling, fine.pixel_scale, bool((fine.values >= 0.0).all())
+    )
+
+
+def sample(spectrum: FineSpectrum, psf: Psf) -> npt.NDArray[np.float64]:
+    """(H, W) image after `psf`: value at pixel centres times the pixel's area.
+
+    The square around the stamp is periodic: a PSF is never cut off, and keeps its whole flux.
+    """
+    native = np.zeros((spectrum.padded, spectrum.padded // 2 + 1), dtype=np.complex128)
+    reach = spectrum.values.shape[1]
+    _, unbox = _phases(spectrum.padded, spectrum.oversampling, reach)
+    table, step = transfer_table(psf.kind, psf.beta)
+    wave_step = 2.0 * math.pi / (spectrum.padded * spectrum.pixel_scale)
+    compiled.fold(native, spectrum.values, table, step, psf.scale, wave_step, unbox)
+    image = scipy.fft.irfft2(native, s=(spectrum.padded, spectrum.padded))[: spectrum.size, : spectrum.size]
+    # Light and PSF are positive, so what lies below zero is rounding, whose square root shot noise would take.
+    return np.maximum(image, 0.0) if spectrum.positive else np.ascontiguousarray(image)
+
+
+def convolve_and_sample(fine: FineImage, psf: Psf) -> npt.NDArray[np.float64]:
+    """(H, W) image of `fine` after `psf`, in units of the unlensed flux; see `sample`."""
+    return sample(fine_spectrum(fine, [psf]), psf)
+
+
+def convolve_bands(
+    fine: FineImage, psfs: Sequence[Psf], fluxes: Sequence[float] | npt.NDArray[np.floating]
+) -> npt.NDArray[np.float32]:
+    """(B, H, W) nanomaggy per pixel of `fine` in each band, for its PSF and unlensed flux (nanomaggies)."""
+    if len(psfs) != len(fluxes):
+        raise ValueError(f"Each band has one PSF and one flux; got {len(psfs)} and {len(fluxes)}.")
+    spectrum = fine_spectrum(fine, psfs)
+    bands = [sample(spectrum, psf) * float(flux) for psf, flux in zip(psfs, fluxes, strict=True)]
+    return np.stack(bands).astype(np.float32)
+
+
+def render_arc(
+    lens: Lens,
+    source: Source,
+    psfs: Sequence[Psf],
+    fluxes: Sequence[float] | npt.NDArray[np.floating],
+    size: int = STAMP_SIZE,
+    pixel_scale: float = PIXEL_SCALE,
+) -> npt.NDArray[np.float32]:
+    """(B, H, W) nanomaggy per pixel of a lensed source of these unlensed fluxes (nanomaggies), one per PSF."""
+    return convolve_bands(render_fine(lens, source, size, pixel_scale), psfs, fluxes)
+
+
+__all__ = [
+    "FineImage",
+    "FineSpectrum",
+    "ImageSource",
+    "Lens",
+    "Psf",
+    "SersicSource",
+    "convolve_and_sample",
+    "convolve_bands",
+    "fine_grid",
+    "fine_spectrum",
+    "render_arc",
+    "render_fine",
+    "render_fine_uniform",
+    "sample",
+]
