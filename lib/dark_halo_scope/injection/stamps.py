@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ from dark_halo_scope.injection.schema import (
     stamp_schema,
 )
 from dark_halo_scope.injection.sources import SourceBank, open_bank
-from dark_halo_scope.injection.stamp_config import StampSettings
+from dark_halo_scope.injection.stamp_config import SourceBankSettings, StampSettings
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.cache_coadds import load_brick
 from dark_halo_scope.survey.coadds import BrickCoadds, Cutout
@@ -310,8 +311,8 @@ def _inject_file(name: str, job: Job) -> Iterator[Written]:
     tasks = pq.read_table(verified_path(job.manifest, name))
     stem = PurePosixPath(name).stem.removeprefix("manifest-")
     split = stem.rpartition("-")[0]
-    bank = open_survey_bank(job.survey, job.settings) if _names_galaxies(tasks) else None
-    missing = set(job.coadds.facts.get("missing", []))
+    bank = _bank_of(job.survey.model_dump_json(), job.settings.sources) if _names_galaxies(tasks) else None
+    missing = {item["brickname"] for item in job.coadds.facts["missing"]}
     bricks = tasks["brickname"].to_pylist()
     for number, part in enumerate(parts_of(bricks, job.settings.rows_per_file)):
         tables = []
@@ -344,11 +345,17 @@ def parquet_bytes(stamps: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def open_survey_bank(survey: SurveyDescription, settings: StampSettings) -> SourceBank:
+def open_survey_bank(survey: SurveyDescription, settings: SourceBankSettings) -> SourceBank:
     """The survey's source bank, every file checked or fetched on first use."""
     uri = survey.files.sources
     folder = uri.rpartition("/")[0]
-    return open_bank(survey.verified(uri), settings.sources, lambda name: survey.verified(f"{folder}/{name}"))
+    return open_bank(survey.verified(uri), settings, lambda name: survey.verified(f"{folder}/{name}"))
+
+
+@lru_cache(maxsize=1)
+def _bank_of(survey: str, settings: SourceBankSettings) -> SourceBank:
+    """A process that injects one manifest file after the other keeps the galaxies that it has read."""
+    return open_survey_bank(SurveyDescription.model_validate_json(survey), settings)
 
 
 def _names_galaxies(tasks: pa.Table) -> bool:
