@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 from checkouts import MAIN_JOB, Checkout, make_checkout
+from hypothesis import settings
+
+# No deadline: on a busy machine an example may take seconds for nothing that it did.
+settings.register_profile("dark_halo_scope", deadline=None)
+settings.load_profile("dark_halo_scope")
 
 ROOT = Path(__file__).resolve().parents[1]
 

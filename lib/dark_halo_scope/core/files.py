@@ -130,9 +130,11 @@ def json_text(value: Any, where: str) -> str:
     Raises:
         BadInputError: a number is NaN or infinite, or something is not JSON; the sentence names `where`.
     """
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
     try:
+        if isinstance(value, BaseModel):
+            # In its JSON form, pydantic has made null of every NaN.
+            json.dumps(value.model_dump(), default=str, allow_nan=False, skipkeys=True)
+            value = value.model_dump(mode="json")
         return json.dumps(redact_values(value), sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     except (TypeError, ValueError) as error:
         raise BadInputError(
