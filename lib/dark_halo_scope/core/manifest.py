@@ -337,7 +337,7 @@ def attempt(
             # Not after the manifest was written: it may name this prefix.
             if work.published is None:
                 with contextlib.suppress(StorageError, OSError):
-                    storage.remove(uri)
+                    storage.remove(work.uri)
             raise
 
 
