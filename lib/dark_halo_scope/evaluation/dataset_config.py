@@ -15,8 +15,8 @@ class ShortcutSettings(Settings):
     rings: int = Field(default=24, ge=4, description="rings of the radial profile, one pixel wide")
     corner_pixels: int = Field(default=12, ge=4, description="side of each corner square, where no arc reaches")
     trees: int = Field(default=60, ge=1, description="boosting rounds")
-    bootstraps: int = Field(default=300, ge=0, description="host resamples per interval")
-    permutations: int = Field(default=300, ge=0, description="label permutations per null")
+    bootstraps: int = Field(default=300, ge=1, description="host resamples per interval")
+    permutations: int = Field(default=300, ge=1, description="label permutations per null")
     confidence: float = Field(default=0.95, gt=0, lt=1)
 
 
@@ -26,7 +26,7 @@ class DatasetCheckSettings(Settings):
     shortcuts: ShortcutSettings = ShortcutSettings()
     strata: tuple[float, ...] = Field(default=(0.5, 1.0), description="edges in x = theta_E / psfsize_r, the gates'")
     max_decoded: int = Field(
-        default=50_000, ge=1, description="usable rows whose pixels are looked at, drawn at random"
+        default=50_000, ge=1, description="usable rows whose pixels are looked at, at random"
     )
     same_object_arcsec: float = Field(default=1.0, gt=0, description="hosts of two splits nearer than this are a leak")
     pair_radius_arcsec: float = Field(default=2.0, gt=0, description="hosts of two splits nearer than this are counted")
