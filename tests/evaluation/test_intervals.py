@@ -125,6 +125,16 @@ def test_the_null_of_meaningless_labels_has_uniform_p_values() -> None:
     assert stats.kstest(p_values, "uniform").pvalue > 1e-3
 
 
+@pytest.mark.parametrize("statistic", [intervals.weighted_auc, intervals.weighted_difference])
+def test_the_null_exchanges_all_pairs_of_a_host_together(statistic: intervals.PairedStatistic) -> None:
+    """Four near copies of a pair are one observation: the null is twice as wide as that of independent pairs."""
+    rng = np.random.default_rng(8)
+    first, second, host = hosted_scores(rng, hosts=80, per_host=4)
+    by_host = intervals.permutation_null(statistic, first, second, host, rng, 2000)
+    by_pair = intervals.permutation_null(statistic, first, second, np.arange(len(host)), rng, 2000)
+    assert (by_host.high - by_host.low) / (by_pair.high - by_pair.low) == pytest.approx(2, rel=0.15)
+
+
 def test_the_null_is_centred_where_labels_say_nothing() -> None:
     rng = np.random.default_rng(4)
     first, second = rng.normal(3, 1, 300), rng.normal(0, 1, 300)

@@ -104,7 +104,10 @@ def test_good_stamps_decode_and_bad_ones_are_named(inputs: preflight.Inputs) -> 
         preflight.check_stamps(inputs)
 
 
-def test_absent_inputs_are_reported_item_by_item_and_do_not_crash(tmp_path: Path, inputs: preflight.Inputs) -> None:
+def test_absent_inputs_are_reported_item_by_item_and_do_not_crash(
+    inputs: preflight.Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "CHECKS", preflight.CHECKS[:-1])  # the last takes seconds, and is tested above
     arguments = [part for name in ("survey", "coadds", "stamps", "packed") for part in (f"--{name}", f"{name}.json")]
     arguments += ["--settings", SETTINGS.model_dump_json(), "--output", "preflight.json"]
     with pytest.raises(BadInputError, match=r"Preflight failed in survey, coadds; do what the table .* say"):
