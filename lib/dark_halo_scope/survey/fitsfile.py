@@ -37,7 +37,9 @@ def open_fits(path: Path) -> Iterator[fitsio.FITS]:
 def native(column: NDArray) -> NDArray:
     """A FITS column in this machine's byte order; strings decoded and stripped of their padding."""
     if column.dtype.kind == "S":
-        return np.char.strip(np.char.decode(column, "ascii"))
+        column = np.char.decode(column, "ascii")
+    if column.dtype.kind == "U":
+        return np.char.strip(column)
     return column.astype(column.dtype.newbyteorder("="), copy=False)
 
 

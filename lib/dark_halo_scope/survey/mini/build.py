@@ -27,7 +27,7 @@ COADDS = "south/coadd"
 LENSES = "lenses/lenscat.csv"
 SOURCES = f"sources/{CATALOGUE}"
 TRUTH = "truth/truth.fits"
-"""What was drawn, row by row of all sweeps; for tests and pictures."""
+"""What was drawn, row by row of all sweeps in the order of their names; for tests and pictures."""
 
 
 def build_survey(settings: MiniSettings, directory: Path, processes: int = 1) -> SurveyFiles:
@@ -90,13 +90,14 @@ def _write_tables(settings: MiniSettings, bricks: BrickBox, rows: list[BrickRows
     by_file: dict[str, list[BrickRows]] = {}
     for brick_rows, ra, dec in zip(rows, bricks.ra, bricks.dec, strict=True):
         by_file.setdefault(sweep_name(float(ra), float(dec)), []).append(brick_rows)
-    sweeps, photoz = [], []
+    sweeps, photoz, truths = [], [], []
     for name, group in sorted(by_file.items()):
         sweeps.append(f"{SWEEPS}/{name}.fits")
         photoz.append(f"{PHOTO_Z}/{name}-pz.fits")
         write_table(directory / sweeps[-1], np.concatenate([r.sweep for r in group]), extname="SWEEP")
         write_table(directory / photoz[-1], np.concatenate([r.photoz for r in group]), extname="PHOTO_Z")
-    truth = np.concatenate([r.truth for r in rows])
+        truths += [r.truth for r in group]
+    truth = np.concatenate(truths)
     write_table(directory / TRUTH, truth, extname="TRUTH")
     _write_lenses(settings, truth, directory / LENSES)
     return SurveyFiles(
