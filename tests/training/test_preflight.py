@@ -1,7 +1,6 @@
 """Preflight reports each item on its own, and says what to do about those that fail."""
 
 import io
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,6 +36,8 @@ def write_stamps(path: Path, value: float = 1.0) -> None:
 
 class Brick:
     """Coadds of one value, all good."""
+
+    shape = (100, 100)
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -130,17 +131,14 @@ def test_what_nobody_foresaw_is_an_item_too(inputs: preflight.Inputs, monkeypatc
     assert fine.ok
 
 
-def brick_reader(value: float) -> SimpleNamespace:
-    return SimpleNamespace(load_brick=lambda manifest, brick: Brick(value))
-
-
 def test_bricks_are_opened_and_must_hold_good_pixels(inputs: preflight.Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    bricks = ["0001m002", "0001p000", "0003p000"]
     with attempt(Path("coadds.json"), "coadds", "dark_halo_scope.evaluation.scores", {}, []) as work:
-        for brick in ("0001m002", "0001p000", "0003p000"):
-            (work.prefix / f"legacysurvey-{brick}-image-r.fits.fz").write_bytes(b"pixels")
-        work.publish(facts={"missing": ["0005p000"]})
-    monkeypatch.setitem(sys.modules, "dark_halo_scope.survey.cache_coadds", brick_reader(1.0))
-    assert found(preflight.check_coadds, inputs) == "3 bricks, 0.00 GB, 1 missing; 2 opened"
-    monkeypatch.setitem(sys.modules, "dark_halo_scope.survey.cache_coadds", brick_reader(np.nan))
+        files = {"brickname": np.repeat(bricks, 2), "bytes": np.full(6, 10**8)}
+        pq.write_table(pa.table(files), work.prefix / preflight.FILES)
+        work.publish(facts={"missing": [{"brickname": "0005p000", "reason": "404"}]})
+    monkeypatch.setattr(preflight, "load_brick", lambda manifest, brick: Brick(1.0))
+    assert found(preflight.check_coadds, inputs) == "3 bricks, 0.60 GB, 1 missing; 2 opened"
+    monkeypatch.setattr(preflight, "load_brick", lambda manifest, brick: Brick(np.nan))
     with pytest.raises(BadInputError, match="Brick 0001m002 has no good pixels"):
         preflight.check_coadds(inputs)

@@ -4,7 +4,6 @@ Phase 1 of the execution plan of 2026-02-05: coadds, pipeline, one batch, a forw
 What is absent or broken is reported with what to do about it; the other items are checked all the same.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from rich.text import Text
 
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError, DarkHaloScopeError
-from dark_halo_scope.core.manifest import load_manifest, object_list, verified_paths, write_result
+from dark_halo_scope.core.manifest import load_manifest, verified_path, verified_paths, write_result
 from dark_halo_scope.evaluation.config import GateSettings
 from dark_halo_scope.evaluation.dataset_config import ShortcutSettings
 from dark_halo_scope.evaluation.hybrids import geometry
@@ -35,6 +34,8 @@ from dark_halo_scope.images.packed import open_packed
 from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.images.samplers import CLASSES, batches, class_mix, draw_classes, epoch_order
 from dark_halo_scope.models.lens_finder import LensFinder6CH
+from dark_halo_scope.survey.cache_coadds import FILES, load_brick
+from dark_halo_scope.survey.description import load_survey
 from dark_halo_scope.training.config import TrainSettings
 from dark_halo_scope.training.data import Batch, PairedData
 
@@ -46,12 +47,11 @@ X_SHARE = 0.8
 
 MODEL_FREE_PAIRS = 500
 BRICKS_OPENED = 2
+CUTOUT_PIXELS = 64
 STAMPS_DECODED = 16
 
 #: Columns of text where the table does not go to a terminal.
 _FILE_WIDTH = 160
-
-_BRICK = re.compile(r"-(\d{4}[pm]\d{3})-image-r\.")
 
 #: Columns of stamps that hold images.
 STAMP_BLOBS = ("stamp_npz", "ctrl_stamp_npz", "hardneg_stamp_npz")
@@ -102,29 +102,26 @@ def check_components(inputs: Inputs) -> str:
 
 def check_survey(inputs: Inputs) -> str:
     """The survey's description can be read."""
-    from dark_halo_scope.survey.description import load_survey
-
     survey = load_survey(inputs.survey)
     return f"{survey.name}, {survey.release}"
 
 
 def check_coadds(inputs: Inputs) -> str:
     """Coadds are there, and a few bricks open and give pixels."""
-    from dark_halo_scope.survey.cache_coadds import load_brick
-
     manifest = load_manifest(inputs.coadds, "coadds")
-    names = (_BRICK.search(entry.name) for entry in object_list(manifest))
-    bricks = sorted({match[1] for match in names if match})
-    missing = manifest.facts.get("missing", [])
+    files = pq.read_table(verified_path(manifest, FILES), columns=["brickname", "bytes"])
+    bricks = sorted(set(files["brickname"].to_pylist()))
+    missing = len(manifest.facts["missing"])
     if not bricks:
-        raise BadInputError(f"{inputs.coadds} lists no bricks.")
+        raise BadInputError(f"{inputs.coadds} has no bricks; {missing} are missing.")
     for brick in bricks[:BRICKS_OPENED]:
         with load_brick(manifest, brick) as coadds:
-            cutout = coadds.cutout(600.0, 600.0, 64)
+            rows, columns = coadds.shape
+            cutout = coadds.cutout(columns / 2, rows / 2, CUTOUT_PIXELS)
             if not (np.isfinite(cutout.image).all() and np.any(cutout.invvar > 0)):
-                raise BadInputError(f"Brick {brick} has no good pixels around its pixel (600, 600).")
-    gigabytes = manifest.bytes / 1e9
-    return f"{len(bricks)} bricks, {gigabytes:.2f} GB, {len(missing)} missing; {min(len(bricks), BRICKS_OPENED)} opened"
+                raise BadInputError(f"Brick {brick} has no good pixels at its centre.")
+    gigabytes = sum(files["bytes"].to_pylist()) / 1e9
+    return f"{len(bricks)} bricks, {gigabytes:.2f} GB, {missing} missing; {min(len(bricks), BRICKS_OPENED)} opened"
 
 
 def check_stamps(inputs: Inputs) -> str:
