@@ -477,8 +477,8 @@ def _leaking_identities(carried: "DataFrame", radius: float) -> frozenset[tuple[
     """Identifiers of rows with a row of another split within `radius` arcsec, whatever file either is in."""
     near = carried.filter("near_border").select(*_IDENTITY, "ra", "dec", "split").toPandas()
     pairs = leaking_pairs(near["ra"].to_numpy(float), near["dec"].to_numpy(float), near["split"].to_numpy(str), radius)
-    rows = near.iloc[np.unique(pairs)] if len(pairs) else near.iloc[:0]
-    return frozenset((int(r.release), int(r.brickid), int(r.objid)) for r in rows.itertuples())
+    identity_N3 = near[list(_IDENTITY)].to_numpy(np.int64)
+    return frozenset((int(a), int(b), int(c)) for a, b, c in identity_N3[np.unique(pairs)])
 
 
 _WRITTEN = "name string, size long, sha256 string, train long, val long, test long, quarantined long"
@@ -491,7 +491,8 @@ def _write_file(frame: "pd.DataFrame", target: str, leaking: frozenset[tuple[int
     number = int(frame["file"].tolist()[0])
     table = pa.Table.from_pandas(frame, schema=_CARRIED, preserve_index=False).replace_schema_metadata(None)
     # By identity, then by place, so that the first of two rows with one identifier is the same in every run.
-    table = table.sort_by([(name, "ascending") for name in ("brickname", "objid", "release", "sweep", "row")])
+    order = ("brickname", "objid", "release", "ra", "dec", "sweep", "row")
+    table = table.sort_by([(name, "ascending") for name in order])
     fine, bad = split_rows(table.drop_columns([REASON]), table[REASON].to_pylist())
     fine, duplicates = split_rows(fine, duplicate_reasons(fine))
     across = [
