@@ -1,6 +1,9 @@
 """Preflight reports each item on its own, and says what to do about those that fail."""
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -142,3 +145,10 @@ def test_bricks_are_opened_and_must_hold_good_pixels(inputs: preflight.Inputs, m
     monkeypatch.setattr(preflight, "load_brick", lambda manifest, brick: Brick(np.nan))
     with pytest.raises(BadInputError, match="Brick 0001m002 has no good pixels"):
         preflight.check_coadds(inputs)
+
+
+def test_it_starts_where_fitsio_has_no_wheels(project_root: Path) -> None:
+    """The GH200 is Arm: its environment lacks fitsio and GalSim."""
+    program = "import sys; sys.modules.update(fitsio=None, galsim=None); import dark_halo_scope.training.preflight"
+    environment = {**os.environ, "PYTHONPATH": str(project_root / "lib")}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=300)
