@@ -51,7 +51,7 @@ def jacobian(lens: Lens, x: Array, y: Array) -> tuple[Array, Array, Array]:
 
 
 def magnification(lens: Lens, x: Array, y: Array) -> Array:
-    """Signed magnification 1 / det A of a point image at x, y; negative for saddle points, infinite on critical curves."""
+    """Signed magnification 1 / det A of a point image at x, y; negative for saddles, infinite on critical curves."""
     a_xx, a_xy, a_yy = jacobian(lens, x, y)
     return 1 / (a_xx * a_yy - a_xy * a_xy)
 

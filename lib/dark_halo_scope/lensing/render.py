@@ -28,10 +28,10 @@ STAMP_SIZE = 64
 OVERSAMPLING = 4
 
 # Error per tree cell in units of the unlensed flux; tests/lensing and tests/bench show what it buys.
-_TOLERANCE = 2e-5
+_TOLERANCE = 1e-4
 # The tree starts from cells of at most this many native pixels, and ends this many levels below fine pixels.
 _ROOT_PIXELS = 4
-_LEVELS_BELOW = 8
+_LEVELS_BELOW = 6
 # Frequencies are kept to where every PSF has fallen below this.
 _NEGLIGIBLE_TRANSFER = 1e-6
 
