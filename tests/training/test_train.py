@@ -1,0 +1,110 @@
+"""The command line: packed pairs in, best.json and history.json out."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from dark_halo_scope.core.errors import ConfigError, CorruptDataError
+from dark_halo_scope.core.manifest import attempt, load_manifest
+from dark_halo_scope.images.packed import open_packed
+from dark_halo_scope.models.predict import predictor
+from dark_halo_scope.models.weights import load_model
+from dark_halo_scope.training import train
+
+from .toys import SIZE, toy_settings, write_toy_split
+
+
+@pytest.fixture
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A packed dataset of two splits; the working directory is the results' parent."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("results/datasets/toys/packed.json")
+    kinds = ("positive", "control", "hard_negative")
+    splits = {"train": write_toy_split(tmp_path / "train", 16, 1), "val": write_toy_split(tmp_path / "val", 8, 2)}
+    with attempt(path, "packed", train.MODULE, {}, []) as work:
+        for name, split in splits.items():
+            (work.prefix / name).mkdir()
+            for kind in kinds:
+                np.save(work.prefix / name / f"{kind}.npy", getattr(split, kind))
+            pq.write_table(split.rows, work.prefix / name / "rows.parquet")
+        counts = {name: split.rows.num_rows for name, split in splits.items()}
+        work.publish(facts={"splits": counts, "size": SIZE, "bands": "grz", "kinds": list(kinds)})
+    return path
+
+
+def arguments(packed: Path, **changes: object) -> list[str]:
+    settings = toy_settings(**changes).model_dump_json()
+    results = Path("results/gen5_prime/main")
+    return [
+        *("--packed", str(packed), "--settings", settings, "--device", "cpu", "--threads", "1"),
+        *("--output", str(results / "best.json"), "--history", str(results / "history.json")),
+        *("--checkpoints", str(results / "checkpoints"), "--generation", "gen5_prime", "--stage", "main"),
+    ]
+
+
+BEST, HISTORY = Path("results/gen5_prime/main/best.json"), Path("results/gen5_prime/main/history.json")
+
+
+def test_a_run_leaves_a_model_that_scores_and_a_history(packed: Path) -> None:
+    train.main(arguments(packed))
+    best, history = json.loads(BEST.read_text()), json.loads(HISTORY.read_text())
+    kept = next(entry for entry in history["epochs"] if entry["epoch"] == best["epoch"])
+    assert best["val_auc"] == kept["val_auc"]
+    assert (best["generation"], best["stage"], best["dataset"]) == ("gen5_prime", "main", "toys")
+    assert best["training"] == toy_settings().model_dump(mode="json")
+    model, preprocess, _ = load_model(BEST)
+    val = open_packed(packed, "val")
+    logits = predictor(model, preprocess, torch.device("cpu"))(val.positive, val.rows)
+    assert np.isfinite(logits).all()
+    assert len(logits) == 8
+
+
+def test_the_same_run_again_gives_the_same_bytes_and_leaves_no_checkpoints(packed: Path) -> None:
+    train.main(arguments(packed))
+    first = BEST.read_bytes(), HISTORY.read_bytes()
+    assert not any(path.is_dir() for path in BEST.parent.glob("checkpoints/*"))
+    train.main(arguments(packed))
+    assert (BEST.read_bytes(), HISTORY.read_bytes()) == first
+
+
+def test_other_settings_do_not_resume_these_checkpoints(packed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "save_model", lambda *_: pytest.exit("stop before the results"))
+        with pytest.raises(pytest.exit.Exception):
+            train.main(arguments(packed))
+    with caplog.at_level(logging.INFO):
+        train.main(arguments(packed, seed=7))
+        assert "Resuming" not in caplog.text
+        train.main(arguments(packed))
+        assert "Resuming" in caplog.text
+
+
+def test_a_flipped_byte_in_a_packed_array_stops_before_training(packed: Path) -> None:
+    manifest = load_manifest(packed)
+    array = Path(manifest.uri) / "train" / "control.npy"
+    data = bytearray(array.read_bytes())
+    data[5000] ^= 1
+    array.chmod(0o644)
+    array.write_bytes(data)
+    with pytest.raises(CorruptDataError, match="control"):
+        train.main(arguments(packed))
+    assert not BEST.exists()
+
+
+def test_a_backbone_that_needs_the_network_fails_before_any_result(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dark_halo_scope.models import networks
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(networks, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(networks.requests, "head", offline)
+    with pytest.raises(ConfigError, match="checkpoint_path"):
+        train.main(arguments(packed, model={"backbone": "convnext_atto"}))
+    assert not BEST.exists()
