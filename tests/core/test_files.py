@@ -79,8 +79,10 @@ def test_missing_parents_are_made_and_the_umask_decides_permissions(tmp_path):
 
 def test_a_parent_that_is_a_file_is_one_clear_sentence(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises((StorageError, FileExistsError), match="file"):
+    with pytest.raises(StorageError, match="not a directory"):
         write_text(tmp_path / "file" / "below" / "x.txt", "x")
+    with pytest.raises(StorageError, match="it is a file"):
+        write_text(tmp_path / "file" / "x.txt", "x")
 
 
 @given(

@@ -16,6 +16,7 @@ import yaml
 from dark_halo_scope.core import logs
 from dark_halo_scope.core.config import SettingsT, validate
 from dark_halo_scope.core.errors import ConfigError, DarkHaloScopeError
+from dark_halo_scope.core.files import explained
 from dark_halo_scope.core.process import die_with_parent
 from dark_halo_scope.core.redaction import redact
 
@@ -89,7 +90,8 @@ def run(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
     logs.configure()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        main(None)
+        with explained(Path.cwd()):
+            main(None)
     except DarkHaloScopeError as error:
         _logger.debug("Traceback of the error below", exc_info=error)
         print(f"error: {redact(' '.join(str(error).split()))}", file=sys.stderr)

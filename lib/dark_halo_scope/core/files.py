@@ -20,17 +20,17 @@ from dark_halo_scope.core.redaction import redact_values
 
 TEMPORARY_PREFIX = ".tmp-"
 
-_CANNOT_WRITE = {
-    errno.ENOSPC: "the disk is full; free some space",
-    errno.EDQUOT: "the disk quota is used up; free some space",
-    errno.EFBIG: "the file would exceed the size limit; raise it (ulimit -f) or free some space",
-    errno.EROFS: "the file system is read-only; choose another place or remount it",
-    errno.EACCES: "permission is denied; choose another place or correct its permissions",
-    errno.EPERM: "permission is denied; choose another place or correct its permissions",
-    errno.ENOTDIR: "a part of that path is not a directory; correct it",
-    errno.EIO: "the disk reports an input/output error; check it",
-    errno.ESTALE: "the network file system has gone; mount it again",
-    errno.ENODEV: "the device has gone; mount it again",
+_REFUSALS = {
+    errno.ENOSPC: "write {where}: the disk is full; free some space",
+    errno.EDQUOT: "write {where}: the disk quota is used up; free some space",
+    errno.EFBIG: "write {where}: the file would exceed the size limit; raise it (ulimit -f) or free some space",
+    errno.EROFS: "write {where}: the file system is read-only; choose another place or remount it",
+    errno.EACCES: "use {where}: permission is denied; choose another place or correct its permissions",
+    errno.EPERM: "use {where}: permission is denied; choose another place or correct its permissions",
+    errno.ENOTDIR: "use {where}: a part of that path is not a directory; correct it",
+    errno.EIO: "use {where}: the disk reports an input/output error; check it",
+    errno.ESTALE: "use {where}: the network file system has gone; mount it again",
+    errno.ENODEV: "use {where}: the device has gone; mount it again",
 }
 
 
@@ -46,7 +46,7 @@ def temporary_sibling(path: Path) -> Path:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn a disk's refusal into one sentence about `path`.
+    """Turn a disk's refusal into one sentence about the file that it names, else about `path`.
 
     Raises:
         StorageError: in place of an OSError of a full, read-only, forbidden or vanished place.
@@ -54,9 +54,12 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _CANNOT_WRITE:
-            raise StorageError(f"Cannot write {path}: {_CANNOT_WRITE[error.errno]}.") from error
-        raise
+        if error.errno not in _REFUSALS:
+            raise
+        named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else path
+        # A temporary name means nothing to a user.
+        where = path if named.name.startswith(TEMPORARY_PREFIX) else named
+        raise StorageError(f"Cannot {_REFUSALS[error.errno].format(where=where)}.") from error
 
 
 def fsync_file(path: Path) -> None:
@@ -81,10 +84,13 @@ def make_directory(path: Path) -> None:
     """Make `path` and its parents where they are missing.
 
     Raises:
-        StorageError: the place is read-only, full, forbidden or gone.
+        StorageError: the place is read-only, full, forbidden or gone, or a file is in the way.
     """
     with explained(path):
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise StorageError(f"Cannot write below {path}: it is a file; remove it or choose another place.") from None
 
 
 @contextlib.contextmanager

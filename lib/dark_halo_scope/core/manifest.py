@@ -278,7 +278,8 @@ class Attempt:
             names = sorted({name.partition("/")[0] for name, _ in storage.list_sizes(parent)})
         for name in names:
             uri = f"{parent}/{name}"
-            if name == own or not PREFIX_NAME.fullmatch(name) or not storage.exists(f"{uri}/{OBJECTS}"):
+            # A name with a dot is that of an attempt that never ended.
+            if name == own or "." in name or not PREFIX_NAME.fullmatch(name) or not storage.exists(f"{uri}/{OBJECTS}"):
                 continue
             try:
                 if storage.read_bytes(f"{uri}/{OBJECTS}") == objects_text.encode():
@@ -330,7 +331,8 @@ def attempt(
         work = Attempt(output, kind, module, values, list(inputs), uri, key, prefix, datetime.now(UTC))
         crash_point("prefix_made", output.name)
         try:
-            yield work
+            with explained(prefix):
+                yield work
             if work.published is None:
                 raise RuntimeError(f"The attempt at {output} ended without publishing")
         except BaseException:

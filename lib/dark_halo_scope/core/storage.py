@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 DEADLINE_S = 300.0
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 20.0
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
 # A server may ask for any wait; more than this is for a later run.
@@ -164,17 +166,23 @@ def _get_s3(uri: str, target: Path) -> None:
         raise CorruptDataError(f"{uri} does not match its ETag {etag}; try again, and if it stays so, replace it.")
 
 
-def _list_s3(uri: str | Path) -> list[tuple[str, int]]:
+def _keys_s3(uri: str | Path) -> list[tuple[str, int]]:
+    """Key and size of the object `uri` and of all objects below it, sorted."""
     bucket, key = _split_s3(uri)
-    prefix = f"{key}/" if key else ""
     found = []
     with _s3_explained(uri):
-        for page in s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for page in s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
             for item in page.get("Contents", []):
-                name = item["Key"][len(prefix) :]
-                if name and not name.endswith("/"):
-                    found.append((name, int(item["Size"])))
+                # The prefix `a/b` is also that of `a/bc`.
+                if not key or item["Key"] == key or item["Key"].startswith(f"{key}/"):
+                    found.append((item["Key"], int(item["Size"])))
     return sorted(found)
+
+
+def _list_s3(uri: str | Path) -> list[tuple[str, int]]:
+    prefix = _split_s3(uri)[1]
+    names = ((key.removeprefix(prefix).lstrip("/"), size) for key, size in _keys_s3(uri))
+    return [(name, size) for name, size in names if name and not name.endswith("/")]
 
 
 # --- HTTP -------------------------------------------------------------------------------------------------------------
@@ -273,7 +281,12 @@ def _get_http(uri: str, target: Path) -> None:
             # The bytes as they are stored: a compressed transfer has another length.
             session.headers["Accept-Encoding"] = "identity"
             for attempt in stamina.retry_context(
-                on=_backoff, attempts=ATTEMPTS, timeout=DEADLINE_S, wait_initial=0.5, wait_max=20.0
+                on=_backoff,
+                attempts=ATTEMPTS,
+                timeout=DEADLINE_S,
+                wait_initial=FIRST_WAIT_S,
+                wait_max=LONGEST_WAIT_S,
+                wait_jitter=FIRST_WAIT_S,
             ):
                 with attempt:
                     if not held:
@@ -326,7 +339,7 @@ def _retried_s3(uri: str, target: Path) -> None:
     import stamina
 
     for attempt in stamina.retry_context(
-        on=(CorruptDataError, StorageError), attempts=3, timeout=DEADLINE_S, wait_initial=0.2
+        on=(CorruptDataError, StorageError), attempts=3, timeout=DEADLINE_S, wait_initial=FIRST_WAIT_S
     ):
         with attempt:
             _get_s3(uri, target)
@@ -406,9 +419,12 @@ def exists(uri: str | Path) -> bool:
     if kind == "s3":
         bucket, key = _split_s3(text)
         with _s3_explained(text):
-            page = s3_client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1000)
-        names = [item["Key"] for item in page.get("Contents", [])]
-        return any(name == key or name.startswith(f"{key}/") or not key for name in names)
+            # The object itself is the first of its prefix; what lies below it may come after any number of others.
+            for prefix in (key, f"{key}/" if key else ""):
+                page = s3_client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+                if any(prefix.endswith("/") or item["Key"] == key or not key for item in page.get("Contents", [])):
+                    return True
+        return False
     return _exists_http(text)
 
 
@@ -486,10 +502,8 @@ def remove(uri: str | Path) -> None:
         return
     if kind != "s3" or not _split_s3(text)[1]:
         raise BadInputError(f"{redact(text)} is not something to remove: give a local path, or a key below a bucket.")
-    bucket, key = _split_s3(text)
-    client = s3_client()
+    bucket, client = _split_s3(text)[0], s3_client()
     with _s3_explained(text):
-        keys = [key, *(f"{key}/{name}" for name, _ in _list_s3(text))]
         # One by one: not every S3-compatible server knows the batch call.
-        for name in keys:
+        for name, _ in _keys_s3(text):
             client.delete_object(Bucket=bucket, Key=name)

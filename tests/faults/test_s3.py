@@ -1,0 +1,99 @@
+"""Fault 26: an S3 server that throttles, cuts short, or sends something else than it stored; and one that works."""
+
+import hashlib
+
+import pytest
+from dark_halo_scope.core import storage
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
+from dark_halo_scope.core.manifest import attempt, load_manifest, verify_manifest, write_object
+from moto import mock_aws
+
+DATA = bytes(range(256)) * 100
+ETAG = f'"{hashlib.md5(DATA, usedforsecurity=False).hexdigest()}"'
+SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Slow down.</Message></Error>"
+
+
+def test_an_artifact_goes_to_a_real_s3_server_and_comes_back(s3, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DHS_SCRATCH", str(tmp_path / "scratch"))
+    output = tmp_path / "results" / "stamps.json"
+    with attempt(output, "stamps", "dark_halo_scope.core.resume", {}, [], data_root=f"{s3}/root") as work:
+        (work.prefix / "driver.parquet").write_bytes(b"d" * 10_000_000)
+        entry = write_object(work.uri, "sub/executor.parquet", b"e")
+        work.publish(objects=[entry])
+    manifest = load_manifest(output)
+    verify_manifest(manifest)
+    assert [name for name, _ in storage.list_sizes(manifest.uri)] == [
+        "_objects.json",
+        "driver.parquet",
+        "sub/executor.parquet",
+    ]
+    storage.remove(f"{s3}/root")
+    assert not storage.exists(f"{s3}/root")
+
+
+def test_an_object_that_is_not_there_is_refused(s3, tmp_path):
+    with pytest.raises(BadInputError, match=r"nothing\.bin does not exist"):
+        storage.fetch(f"{s3}/nothing.bin", tmp_path / "x")
+
+
+def test_throttling_is_retried(broken_s3, server, answer, tmp_path):
+    slow = answer(503, body=SLOW_DOWN, headers={"Content-Type": "application/xml"})
+    server.answers = [slow, slow, answer(body=DATA, headers={"ETag": ETAG})]
+    storage.fetch(f"{broken_s3}/x", tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == DATA
+    assert len(server.times) == 3
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_wrong_etag_is_refused_and_leaves_no_file(broken_s3, server, answer, tmp_path):
+    flipped = bytes([DATA[0] ^ 1]) + DATA[1:]
+    server.answers = [answer(body=flipped, headers={"ETag": ETAG})]
+    with pytest.raises(CorruptDataError, match="does not match its ETag"):
+        storage.fetch(f"{broken_s3}/x", tmp_path / "x")
+    assert len(server.times) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_body_that_was_wrong_once_is_fetched_again(broken_s3, server, answer, tmp_path):
+    short = answer(body=DATA[:100], length=len(DATA), headers={"ETag": ETAG})
+    flipped = answer(body=DATA[::-1], headers={"ETag": ETAG})
+    server.answers = [short, flipped, answer(body=DATA, headers={"ETag": ETAG})]
+    storage.fetch(f"{broken_s3}/x", tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == DATA
+
+
+def test_refused_access_is_one_clear_sentence(broken_s3, server, answer, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "FIRST_WAIT_S", 0.02)
+    denied = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+    server.answers = [answer(403, body=denied, headers={"Content-Type": "application/xml"})]
+    with pytest.raises(StorageError, match="AccessDenied"):
+        storage.fetch(f"{broken_s3}/x", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upload_that_loses_a_part_leaves_no_object_and_no_parts(tmp_path, monkeypatch):
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing-id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    storage._s3_client.cache_clear()
+    (tmp_path / "big").write_bytes(bytes(20_000_000))
+
+    def lose(params, **_):
+        from botocore.exceptions import EndpointConnectionError
+
+        if params["query_string"]["partNumber"] == 2:
+            raise EndpointConnectionError(endpoint_url="http://nowhere")
+
+    with mock_aws():
+        client = storage.s3_client()
+        client.create_bucket(Bucket="bucket")
+        client.meta.events.register("before-call.s3.UploadPart", lose)
+        with pytest.raises(StorageError, match="s3://bucket/big"):
+            storage.upload(tmp_path / "big", "s3://bucket/big")
+        assert not storage.exists("s3://bucket/big")
+        assert "Uploads" not in client.list_multipart_uploads(Bucket="bucket")
+    storage._s3_client.cache_clear()
