@@ -37,7 +37,7 @@ def refuse_other_survey(description: Path, survey: str) -> None:
     """Stop before results of one survey are overwritten by those of another."""
     if not description.exists():
         return
-    made_from = json.loads(description.read_text())["name"]
+    made_from = json.loads(description.read_text())["facts"]["name"]
     if made_from != survey:
         raise WorkflowError(
             f"results/ here was made from the survey {made_from!r}, and this run is of {survey!r}: "

@@ -97,7 +97,7 @@ rule compare_negative_control:
     message:
         "Comparing {wildcards.generation} with the generation that it is the negative control of"
     shell:
-        "exec python -m dark_halo_scope.evaluation.compare --main {input.main} --control {input.control}"
+        "exec python -m dark_halo_scope.evaluation.compare --main {input.main} --control {input.control} --report-only"
         " --output {output} 2> >(tee {log} >&2)"
 
 
@@ -124,6 +124,6 @@ rule run_preflight:
     message:
         "Checking item by item that {wildcards.generation} can be trained here"
     shell:
-        "exec python -m dark_halo_scope.training.preflight --survey {input.survey}"
+        "exec python -m dark_halo_scope.training.preflight --survey {input.survey} --report-only"
         " --coadds {input.coadds} --stamps {input.stamps} --packed {input.packed}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"

@@ -40,7 +40,7 @@ rule cache_coadds:
         mem_mb=2000,
         runtime=1440,
     params:
-        settings=settings("dataset", "coadds"),
+        settings=settings("survey", "coadds"),
     message:
         "Fetching and checking the coadds that {wildcards.dataset} needs"
     shell:

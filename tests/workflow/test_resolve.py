@@ -45,7 +45,7 @@ def test_a_missing_file_names_those_there_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("survey", ["mini", "dr10"])
 def test_every_file_under_config_is_valid_for_every_survey(project_root: Path, survey: str) -> None:
     resolved = resolve(project_root / "config", survey)
-    assert resolved.survey.name == survey
+    assert resolved.survey.survey.name == survey
     assert "gen5_prime" in resolved.generations
 
 
@@ -53,8 +53,8 @@ def test_a_survey_overrides_settings_of_a_generation_and_of_what_extends_it(proj
     mini = resolve(project_root / "config", "mini").generations
     dr10 = resolve(project_root / "config", "dr10").generations
     for name in ("gen5_prime", "gen5_prime_no_hard_negatives"):
-        assert dr10[name].training.model.architecture == "convnext_tiny"
-        assert mini[name].training.model.architecture != "convnext_tiny"
+        assert dr10[name].training.model.backbone == "convnext_tiny"
+        assert mini[name].training.model.backbone != "convnext_tiny"
 
 
 def test_sections_are_sorted_json(project_root: Path) -> None:

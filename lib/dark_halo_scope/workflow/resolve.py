@@ -71,6 +71,14 @@ class Resolved:
     datasets: Mapping[str, DatasetFile]
     generations: Mapping[str, GenerationFile]
 
+    def generation(self, name: str) -> GenerationFile:
+        """The generation called `name`.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        return _named("generation", name, self.generations)
+
     def section(self, kind: str, name: str | None, section: str) -> str:
         """Settings as sorted JSON, so that the order of keys in a YAML file never matters.
 
@@ -83,14 +91,17 @@ class Resolved:
             ConfigError: there is no dataset or generation of that name.
         """
         file: SurveyFile | DatasetFile | GenerationFile
-        if kind == "survey":
+        if kind == "survey" or name is None:
             file = self.survey
         else:
-            files: Mapping[str, Any] = {"dataset": self.datasets, "generation": self.generations}[kind]
-            if name not in files:
-                raise ConfigError(f"There is no {kind} {name!r} under config/{kind}s; there are: {', '.join(files)}.")
-            file = files[name]
+            file = _named(kind, name, self.datasets if kind == "dataset" else self.generations)
         return json.dumps(file.model_dump(mode="json")[section], sort_keys=True, separators=(",", ":"))
+
+
+def _named(kind: str, name: str, files: Mapping[str, Any]) -> Any:
+    if name not in files:
+        raise ConfigError(f"There is no {kind} {name!r} under config/{kind}s; there are: {', '.join(files)}.")
+    return files[name]
 
 
 def resolve(config_directory: Path, survey: str) -> Resolved:

@@ -1,0 +1,55 @@
+"""What the YAML files under config/ hold: a section for each rule that takes settings."""
+
+from typing import Any
+
+from pydantic import Field
+
+from dark_halo_scope.catalogue.config import LensSettings, ParentSettings
+from dark_halo_scope.core.config import Settings
+from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
+from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
+from dark_halo_scope.images.config import PackSettings
+from dark_halo_scope.injection.config import ManifestSettings
+from dark_halo_scope.injection.stamp_config import StampSettings
+from dark_halo_scope.paper.config import TrainingExamplesSettings
+from dark_halo_scope.survey.config import CoaddSettings, SurveySettings
+from dark_halo_scope.training.config import TrainSettings
+
+
+class Overrides(Settings):
+    """Settings of datasets and generations that differ on this survey: by name, then as in their own file."""
+
+    datasets: dict[str, dict[str, Any]] = {}
+    generations: dict[str, dict[str, Any]] = {}
+
+
+class SurveyFile(Settings):
+    """config/surveys/<name>.yaml."""
+
+    survey: SurveySettings
+    coadds: CoaddSettings
+    lenses: LensSettings = LensSettings()
+    parent: ParentSettings = ParentSettings()
+    overrides: Overrides = Overrides()
+
+
+class DatasetFile(Settings):
+    """config/datasets/<name>.yaml."""
+
+    manifest: ManifestSettings
+    stamps: StampSettings = StampSettings()
+    quality: DatasetCheckSettings = DatasetCheckSettings()
+    pack: PackSettings = PackSettings()
+    examples: TrainingExamplesSettings = TrainingExamplesSettings()
+
+
+class GenerationFile(Settings):
+    """config/generations/<name>.yaml; `extends: <other>` takes another's settings first."""
+
+    dataset: str
+    gate_dataset: str = Field("v5_cosmos_paired", description="whose test pairs the gates are measured on")
+    last_stage: str = Field("main", description="the stage whose best weights are scored and gated")
+    negative_control_of: str | None = Field(None, description="the generation that this one must lose against")
+    training: TrainSettings = TrainSettings()
+    scoring: ScoreSettings = ScoreSettings()
+    gates: GateSettings = GateSettings()
