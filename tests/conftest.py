@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from checkouts import MAIN_JOB, Checkout, make_checkout
 from hypothesis import settings
+
+from checkouts import MAIN_JOB, Checkout, make_checkout
 
 # No deadline: on a busy machine an example may take seconds for nothing that it did.
 settings.register_profile("dark_halo_scope", deadline=None)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from astropy import units
 from astropy.coordinates import SkyCoord
-from dark_halo_scope.catalogue.crossmatch import close_pairs, groups_within, nearest, separation, unit_vectors
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dark_halo_scope.catalogue.crossmatch import close_pairs, groups_within, nearest, separation, unit_vectors
 
 ARCSEC = 1 / 3600
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from dark_halo_scope.catalogue.config import LensSettings
 from dark_halo_scope.catalogue.crossmatch import close_pairs
 from dark_halo_scope.catalogue.lenses import (

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 import tiny_survey
 from dark_halo_scope.catalogue import lenses, parent
 from dark_halo_scope.catalogue.config import ParentSettings

@@ -5,9 +5,10 @@ import itertools
 import fitsio
 import numpy as np
 import pytest
-from dark_halo_scope.catalogue.selection import FLAGS, SWEEP_COLUMNS, VARIANTS, bad_row_reasons, lrg_flags, magnitudes
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dark_halo_scope.catalogue.selection import FLAGS, SWEEP_COLUMNS, VARIANTS, bad_row_reasons, lrg_flags, magnitudes
 
 EXTINCTION = {"G": 1.0, "R": 1.0, "Z": 1.0, "W1": 1.0}
 

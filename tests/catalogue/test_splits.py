@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from astropy import units
 from astropy.coordinates import SkyCoord
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from dark_halo_scope.catalogue.splits import (
     N_CELLS,
     assert_disjoint,
@@ -14,8 +17,6 @@ from dark_halo_scope.catalogue.splits import (
     split_of_cells,
 )
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ARCSEC = 1 / 3600
 

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from dark_halo_scope.core import clean_orphans, verify_manifests
 from dark_halo_scope.core.crash import VARIABLE
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError

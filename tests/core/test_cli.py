@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from dark_halo_scope.core.cli import argument_parser, load_settings
 from dark_halo_scope.core.config import Settings
 from dark_halo_scope.core.errors import ConfigError

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from dark_halo_scope.core.code import closure, code_hash, external_packages, modules, run_key
 from dark_halo_scope.core.errors import BadInputError, ConfigError
 

@@ -7,6 +7,10 @@ import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
 from dark_halo_scope.core.crash import ATOMIC_POINTS, VARIABLE
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 from dark_halo_scope.core.files import (
@@ -20,9 +24,6 @@ from dark_halo_scope.core.files import (
     write_json,
     write_text,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import BaseModel
 
 
 @pytest.mark.parametrize("point", ATOMIC_POINTS)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from dark_halo_scope.core.errors import LockHeldError
 from dark_halo_scope.core.locks import acquire, live_owner, lock, lock_path
 

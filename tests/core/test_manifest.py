@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, LockHeldError
 from dark_halo_scope.core.files import read_json, write_json
 from dark_halo_scope.core.manifest import (
@@ -20,8 +23,6 @@ from dark_halo_scope.core.manifest import (
     write_object,
     write_result,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 MODULE = "dark_halo_scope.core.verify_manifests"
 OUTPUT = Path("results/v5/stamps.json")

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from dark_halo_scope.core.process import SCHEDULER_VARIABLE
 
 LIB = Path(__file__).resolve().parents[2] / "lib"

@@ -3,10 +3,11 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.core.quarantine import check_balance, check_fraction, split_rows, write_quarantine
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.quarantine import check_balance, check_fraction, split_rows, write_quarantine
 
 
 @given(st.lists(st.sampled_from([None, "", "flux is NaN", "RA 361"]), max_size=30))

@@ -1,9 +1,10 @@
 """Secrets of the environment, of settings and of URLs are not shown; results are left alone."""
 
 import pytest
-from dark_halo_scope.core.redaction import PLACEHOLDER, is_secret_variable, redact, redact_values
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dark_halo_scope.core.redaction import PLACEHOLDER, is_secret_variable, redact, redact_values
 
 CANARY = "canary-0123456789"
 

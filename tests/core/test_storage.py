@@ -1,6 +1,8 @@
 """One set of functions for local paths and S3; HTTP is in tests/faults."""
 
 import pytest
+from moto import mock_aws
+
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.manifest import (
@@ -12,7 +14,6 @@ from dark_halo_scope.core.manifest import (
     verify_manifest,
     write_object,
 )
-from moto import mock_aws
 
 MODULE = "dark_halo_scope.core.verify_manifests"
 

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from checkouts import MAIN_JOB, MAIN_RULES, Checkout, job_text, make_checkout, planned_rules
 
 SPARK_RULES = {"select_parent_sample", "build_injection_manifest", "inject_stamps"}

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import yaml
+
 from checkouts import MAIN_JOB, Checkout
 
 FROM_STAMPS_ON = {"inject_stamps", "check_dataset", "pack_images", "train", "measure_gates"}

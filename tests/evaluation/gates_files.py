@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from dark_halo_scope.core.files import write_json
 from dark_halo_scope.core.manifest import write_result
 from dark_halo_scope.evaluation.config import GateSettings

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+
 from dark_halo_scope.core.files import write_json
 from dark_halo_scope.core.manifest import attempt
 from dark_halo_scope.images.preprocess import Preprocess6CH

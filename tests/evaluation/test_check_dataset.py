@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
 from dark_halo_scope.evaluation.check_dataset import main
 from dark_halo_scope.images.codec import decode_stamp, encode_stamp

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from dark_halo_scope.core.files import read_json, write_json
 from dark_halo_scope.evaluation import check_gates
 from dark_halo_scope.evaluation.config import GateSettings

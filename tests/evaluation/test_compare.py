@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.files import read_json, write_json
 from dark_halo_scope.evaluation import compare

@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from pydantic import ValidationError
+
 from dark_halo_scope.evaluation import gates
 from dark_halo_scope.evaluation.config import GateSettings
 from dark_halo_scope.evaluation.pairs import host_labels, stratum_masks
-from pydantic import ValidationError
 
 from . import toys
 

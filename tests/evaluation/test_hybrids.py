@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from dark_halo_scope.evaluation import hybrids
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dark_halo_scope.evaluation import hybrids
 
 SCALE = 0.262
 

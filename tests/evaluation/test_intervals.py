@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from dark_halo_scope.evaluation import intervals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
+
+from dark_halo_scope.evaluation import intervals
 
 
 @given(st.integers(0, 500), st.integers(1, 500), st.sampled_from([0.68, 0.9, 0.95, 0.99]))

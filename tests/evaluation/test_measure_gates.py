@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.files import read_json, write_json
 from dark_halo_scope.core.manifest import load_manifest, verified_path

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from dark_halo_scope.evaluation import metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
+
+from dark_halo_scope.evaluation import metrics
 
 
 @st.composite

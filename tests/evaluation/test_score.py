@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+
 from dark_halo_scope.core.files import read_json
 from dark_halo_scope.core.manifest import load_manifest, verified_paths
 from dark_halo_scope.evaluation import score

@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.special import expit
+
 from dark_halo_scope.core.errors import CorruptDataError
 from dark_halo_scope.evaluation.config import ScoreSettings
 from dark_halo_scope.evaluation.scores import score_batches, write_scores
-from scipy.special import expit
 
 from . import toys
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+
 from dark_halo_scope.evaluation.dataset_config import ShortcutSettings
 from dark_halo_scope.evaluation.hybrids import geometry
 from dark_halo_scope.evaluation.intervals import evaluate, weighted_auc
@@ -16,7 +18,6 @@ from dark_halo_scope.evaluation.shortcuts import (
     radial_profile,
     shortcut_aucs,
 )
-from sklearn.linear_model import LogisticRegression
 
 SETTINGS = ShortcutSettings(trees=15, bootstraps=100, permutations=100)
 SIZE = 48

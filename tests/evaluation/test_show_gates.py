@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from dark_halo_scope.core.errors import CorruptDataError
 from dark_halo_scope.evaluation import show_gates
 

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from dark_halo_scope.core import storage
 
 LIB = Path(__file__).resolve().parents[2] / "lib"

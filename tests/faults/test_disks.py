@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from dark_halo_scope.core.errors import StorageError
 from dark_halo_scope.core.files import atomic_path, write_bytes
 from dark_halo_scope.core.manifest import attempt

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 

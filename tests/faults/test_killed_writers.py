@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from dark_halo_scope.core.clean_orphans import main as clean_orphans
 from dark_halo_scope.core.crash import ATOMIC_POINTS, ATTEMPT_POINTS, VARIABLE
 from dark_halo_scope.core.manifest import attempt, load_manifest, verified_path, verify_manifest

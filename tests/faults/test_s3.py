@@ -3,10 +3,11 @@
 import hashlib
 
 import pytest
+from moto import mock_aws
+
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 from dark_halo_scope.core.manifest import attempt, load_manifest, verify_manifest, write_object
-from moto import mock_aws
 
 DATA = bytes(range(256)) * 100
 ETAG = f'"{hashlib.md5(DATA, usedforsecurity=False).hexdigest()}"'

@@ -7,12 +7,13 @@ import zipfile
 
 import numpy as np
 import pytest
-from dark_halo_scope.core.errors import DarkHaloScopeError
-from dark_halo_scope.core.npz import MAX_MEMBER_BYTES
-from dark_halo_scope.images.codec import NpzError, decode_stamp, encode_stamp, stamp_bands
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from dark_halo_scope.core.errors import DarkHaloScopeError
+from dark_halo_scope.core.npz import MAX_MEMBER_BYTES
+from dark_halo_scope.images.codec import NpzError, decode_stamp, encode_stamp, stamp_bands
 
 
 def _savez(**arrays: object) -> bytes:

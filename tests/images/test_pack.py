@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import load_manifest
 from dark_halo_scope.images.codec import decode_stamp, encode_stamp

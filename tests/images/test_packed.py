@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.manifest import load_manifest
 from dark_halo_scope.images.pack import main

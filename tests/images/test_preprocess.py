@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
 from dark_halo_scope.core.errors import BadInputError, ConfigError
 from dark_halo_scope.images.augment import dihedral
 from dark_halo_scope.images.preprocess import Preprocess6CH, annulus_mask, blur_matrix
 from dark_halo_scope.images.preprocess_config import PRESETS, PreprocessSettings, preset
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
 
 NOISE = 0.01  # nanomaggies per pixel
 

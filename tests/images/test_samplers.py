@@ -2,17 +2,19 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dark_halo_scope.images.samplers import (
     ClassMix,
     SamplerSettings,
     batches,
     class_mix,
     draw_classes,
+    draw_variants,
     epoch_order,
     final_class_mix,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 PLAN = SamplerSettings()
 
@@ -76,3 +78,9 @@ def test_classes_come_as_often_as_their_probabilities_say() -> None:
 def test_the_class_drawn_changes_between_epochs() -> None:
     mix = ClassMix(0.4, 0.4, 0.2)
     assert not np.array_equal(draw_classes(500, mix, 1, 0), draw_classes(500, mix, 1, 1))
+
+
+def test_every_hard_negative_of_a_pair_is_shown_over_the_epochs() -> None:
+    drawn = np.stack([draw_variants(50, 3, 1, epoch) for epoch in range(30)])
+    assert all(set(column) == {0, 1, 2} for column in drawn.T)
+    assert not draw_variants(50, 1, 1, 0).any()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from brick_scene import PSFSIZE, SIGMA, row
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.injection.arcs import (

@@ -1,6 +1,7 @@
 """The grids are those of the earlier datasets."""
 
 import pytest
+
 from dark_halo_scope.injection.grids import GRIDS
 
 

@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
 from dark_halo_scope.injection.hard_negatives import SHUFFLES, shuffle_blocks, shuffle_in_rings
 from dark_halo_scope.injection.stamp_config import HardNegativeSettings
 from dark_halo_scope.lensing.lens import Lens
 from dark_halo_scope.lensing.psf import Psf
 from dark_halo_scope.lensing.render import FineImage, convolve_bands, fine_grid, render_fine
 from dark_halo_scope.lensing.sources import SersicSource
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import ndimage
 
 PSF = Psf("moffat", 1.0)
 CENTRE = (0.08, -0.05)

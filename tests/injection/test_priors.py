@@ -2,6 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
 from dark_halo_scope.injection import priors
 from dark_halo_scope.injection.config import (
     ArcSnrRange,
@@ -14,9 +18,6 @@ from dark_halo_scope.injection.config import (
     SourceShapePrior,
     ThetaEPrior,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import integrate, stats
 
 U = (np.arange(20000) + 0.5) / 20000  # evenly spaced quantiles: a sample without sampling noise
 RNG = np.random.default_rng(7)

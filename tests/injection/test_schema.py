@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.npz import NpzError
 from dark_halo_scope.injection.schema import (

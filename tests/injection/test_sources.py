@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy import ndimage
+
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.injection.sources import (
     half_light_radius,
@@ -13,7 +15,6 @@ from dark_halo_scope.injection.sources import (
     replace_psf,
 )
 from dark_halo_scope.injection.stamp_config import SourceBankSettings
-from scipy import ndimage
 
 SETTINGS = SourceBankSettings()
 

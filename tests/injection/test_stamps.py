@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from brick_scene import BRICK, PSFSIZE, SIDE, open_brick, planes, row, table
 from dark_halo_scope.images.codec import decode_stamp
 from dark_halo_scope.injection.config import ArcSnrRange, ManifestSettings, PerSplit

@@ -5,10 +5,11 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 import numpy as np
 import pytest
-from dark_halo_scope.injection.tasks import DRAWS, choice, fixed_decimals, hash_fraction, task_id, task_seed, uniforms
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from dark_halo_scope.injection.tasks import DRAWS, choice, fixed_decimals, hash_fraction, task_id, task_seed, uniforms
 
 TASK = ("train_stamp64_bandsgrz_gridgrid_sota", "v3_color_relaxed", "train", "0460m800", 46.0, -80.0, "te1", 0)
 

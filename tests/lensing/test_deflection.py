@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dark_halo_scope.lensing.deflection import deflect, shear, sie, to_source_plane
-from dark_halo_scope.lensing.lens import Lens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lenstronomy.LensModel.lens_model import LensModel
+
+from dark_halo_scope.lensing.deflection import deflect, shear, sie, to_source_plane
+from dark_halo_scope.lensing.lens import Lens
 
 CASES = ["sis", "sie_q07", "sie_q07_shear", "sie_q04", "sie_q0999", "nie_core01", "shear_only"]
 ARCSEC = 1e-6

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dark_halo_scope.lensing import magnification
-from dark_halo_scope.lensing.deflection import to_source_plane
-from dark_halo_scope.lensing.lens import Lens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LensModel.Solver.lens_equation_solver import LensEquationSolver
+
+from dark_halo_scope.lensing import magnification
+from dark_halo_scope.lensing.deflection import to_source_plane
+from dark_halo_scope.lensing.lens import Lens
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
+from scipy.integrate import quad
+
 from dark_halo_scope.lensing import psf as psfs
 from dark_halo_scope.lensing.psf import Psf
-from scipy.integrate import quad
 
 PROFILES = [Psf("moffat", 1.3), Psf("moffat", 0.9, 2.5), Psf("gaussian", 1.2)]
 

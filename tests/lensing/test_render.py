@@ -8,6 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from lenstronomy.LensModel.lens_model import LensModel
+from lenstronomy.LightModel.light_model import LightModel
+from scipy.signal import fftconvolve
+
 from dark_halo_scope.lensing import sersic
 from dark_halo_scope.lensing.magnification import sis_disc_magnification
 from dark_halo_scope.lensing.psf import Psf, profile
@@ -23,11 +29,6 @@ from dark_halo_scope.lensing.render import (
     render_fine_uniform,
 )
 from dark_halo_scope.lensing.sources import ImageSource, SersicSource, Source, brightness
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from lenstronomy.LensModel.lens_model import LensModel
-from lenstronomy.LightModel.light_model import LightModel
-from scipy.signal import fftconvolve
 
 SCENES = ["arc_A", "ring_B", "compact_C", "n4_D"]
 FWHM = (1.40, 1.25, 1.20)

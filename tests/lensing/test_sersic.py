@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dark_halo_scope.lensing import sersic
 from scipy.integrate import quad
+
+from dark_halo_scope.lensing import sersic
 
 
 def test_b_n_and_total_flux_agree_with_the_reference(reference_data: Path) -> None:

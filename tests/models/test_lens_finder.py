@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+
 from dark_halo_scope.core.errors import BadInputError, ConfigError
 from dark_halo_scope.images.augment import dihedral
 from dark_halo_scope.models.config import ModelSettings
 from dark_halo_scope.models.lens_finder import LensFinder6CH, meta_statistics
-from pydantic import ValidationError
 
 META = torch.tensor([[1.3, 24.0], [1.1, 24.5], [1.5, 23.5], [1.3, 24.1]])
 

@@ -7,11 +7,12 @@ import pytest
 import requests
 import timm
 import torch
+from safetensors.torch import save_file
+
 from dark_halo_scope.core.errors import BadInputError, ConfigError
 from dark_halo_scope.models import networks
 from dark_halo_scope.models.config import ModelSettings
 from dark_halo_scope.models.networks import create_backbone
-from safetensors.torch import save_file
 
 ATTO = "convnext_atto"  # the plan's family, small enough for tests
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, DarkHaloScopeError
 from dark_halo_scope.core.files import sha256_file, write_json
 from dark_halo_scope.images.preprocess import Preprocess6CH

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from astropy.io import fits
 from astropy.wcs import WCS
+
 from dark_halo_scope.injection.manifest import MANIFEST_SCHEMA
 from dark_halo_scope.injection.tasks import task_seed
 from dark_halo_scope.survey.coadds import BrickCoadds

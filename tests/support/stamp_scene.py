@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
 from dark_halo_scope.core.manifest import Manifest, attempt
 from dark_halo_scope.injection.schema import encode_stamp, stamp_schema

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import fitsio
 import numpy as np
+from numpy.typing import NDArray
+
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
 from dark_halo_scope.survey.config import SurveyFiles, SurveySettings
 from dark_halo_scope.survey.describe import describe
 from dark_halo_scope.survey.grid import brickid_at, bricks_of_ids
 from dark_halo_scope.survey.mini.columns import SWEEP_DTYPE
-from numpy.typing import NDArray
 
 # Bricks in the cells of several splits, two of them on both sides of RA 0.
 _INSIDE = ((0.06, -60.0), (359.94, -60.0), (2.3, 4.4), (12.0, 1.3), (14.7, 3.3), (21.1, 1.9), (24.4, 4.6), (33.3, 2.2))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from dark_halo_scope.core.errors import DarkHaloScopeError
 from dark_halo_scope.training.checkpoints import (
     MARKER,

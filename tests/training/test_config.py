@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
+
 from dark_halo_scope.images.samplers import class_mix
 from dark_halo_scope.training.config import TrainSettings
-from pydantic import ValidationError
 
 
 def section(project_root: Path, name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.images.samplers import ClassMix
 from dark_halo_scope.training.config import TrainSettings
@@ -127,6 +128,23 @@ def test_one_image_of_each_pair_is_the_one_drawn(toy_split: MakeSplit) -> None:
         expected = kinds.get(int(row), split.hard_negative)[int(row)]
         np.testing.assert_array_equal(image.numpy(), expected.astype(np.float32))
         assert label.item() == float(row in (1, 3))
+
+
+@pytest.mark.parametrize("per_pair", ["one", "all"])
+def test_further_hard_negatives_are_shown_where_they_are_chosen(toy_split: MakeSplit, per_pair: str) -> None:
+    split = toy_split("train", 6, 1)
+    second = np.array(split.hard_negative) + np.float16(1)
+    data = PairedData(
+        ToySplit(split.positive, split.control, split.hard_negative, split.rows, {"second": second}), (), CPU
+    )
+    assert data.hard_negatives == 2
+    rows, variants = np.arange(6), np.array([0, 1, 1, 0, 1, 0])
+    if per_pair == "all":
+        images = data.batch_all(rows, ClassMix(0.4, 0.35, 0.25), variants).images[12:]
+    else:
+        images = data.batch_one(rows, np.full(6, 2), variants).images
+    expected = np.where(variants[:, None, None, None] == 1, second, split.hard_negative).astype(np.float32)
+    np.testing.assert_array_equal(images.numpy(), expected)
 
 
 def test_arrays_that_do_not_belong_together_are_refused(toy_split: MakeSplit) -> None:

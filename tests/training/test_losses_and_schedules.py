@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dark_halo_scope.training.config import LossSettings, OptimizerSettings
 from dark_halo_scope.training.losses import image_loss, pair_ranking_loss
 from dark_halo_scope.training.schedules import ema_decay, learning_rate
-from hypothesis import given
-from hypothesis import strategies as st
 
 PLAN = OptimizerSettings()
 

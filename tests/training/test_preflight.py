@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.files import read_json
 from dark_halo_scope.core.manifest import attempt

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+
 from dark_halo_scope.training.config import RedFlagSettings
 from dark_halo_scope.training.red_flags import final_checkpoint, mid_training_checkpoint, red_flags
-from pydantic import ValidationError
 
 PLAN = RedFlagSettings()
 

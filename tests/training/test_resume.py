@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from dark_halo_scope.models.weights_file import pack_tensors
 from dark_halo_scope.training.checkpoints import TENSORS, checkpoint_folders
 from dark_halo_scope.training.loop import Trainer

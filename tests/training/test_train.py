@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from dark_halo_scope.core.errors import ConfigError, CorruptDataError
 from dark_halo_scope.core.manifest import attempt, load_manifest
 from dark_halo_scope.images.packed import open_packed

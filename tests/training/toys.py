@@ -1,12 +1,14 @@
 """Toy pairs on disk: a galaxy, the same with an arc, and with the arc's light spread around the ring."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from dark_halo_scope.training.config import TrainSettings
 from numpy.typing import NDArray
+
+from dark_halo_scope.training.config import TrainSettings
 
 SIZE = 64
 
@@ -19,6 +21,7 @@ class ToySplit:
     control: NDArray[np.float16]
     hard_negative: NDArray[np.float16]
     rows: pa.Table
+    extra: Mapping[str, NDArray[np.float16]] = field(default_factory=dict)
 
 
 def write_toy_split(folder: Path, pairs: int, seed: int, arc: float = 8.0) -> ToySplit:

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from dark_halo_scope.core.errors import ConfigError
-from dark_halo_scope.workflow.resolve import load_yaml, merge, resolve
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dark_halo_scope.core.errors import ConfigError
+from dark_halo_scope.workflow.resolve import load_yaml, merge, resolve
 
 VALUES = st.recursive(
     st.integers() | st.text(max_size=3), lambda inner: st.dictionaries(st.text(max_size=3), inner, max_size=3)

@@ -19,8 +19,8 @@ from dark_halo_scope.training.config import TrainSettings
 class Overrides(Settings):
     """Settings of datasets and generations that differ on this survey: by name, then as in their own file."""
 
-    datasets: dict[str, dict[str, Any]] = {}
-    generations: dict[str, dict[str, Any]] = {}
+    datasets: dict[str, dict[str, Any]] = Field(default={})
+    generations: dict[str, dict[str, Any]] = Field(default={})
 
 
 class SurveyFile(Settings):

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dark_halo_scope.core.cli import argument_parser, run
+from dark_halo_scope.core.config import Settings
 from dark_halo_scope.core.errors import ConfigError
 from dark_halo_scope.core.files import write_text
 from dark_halo_scope.workflow.config import DatasetFile, GenerationFile, SurveyFile
 
-FILES = {"survey": SurveyFile, "dataset": DatasetFile, "generation": GenerationFile}
+FILES: dict[str, type[Settings]] = {"survey": SurveyFile, "dataset": DatasetFile, "generation": GenerationFile}
 
 
 def schema_text(kind: str) -> str:
