@@ -11,10 +11,11 @@ import pytest
 from brick_scene import BRICK, PSFSIZE, SIDE, open_brick, planes, row, table
 from dark_halo_scope.images.codec import decode_stamp
 from dark_halo_scope.injection.config import ArcSnrRange, ManifestSettings, PerSplit
+from dark_halo_scope.injection.inject import inject_brick
 from dark_halo_scope.injection.priors import magnitude_weight
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import HardNegativeSettings, ShotNoiseSettings, StampSettings
-from dark_halo_scope.injection.stamps import inject_brick, parquet_bytes, parts_of
+from dark_halo_scope.injection.stamp_files import parquet_bytes, parts_of
 
 SETTINGS = StampSettings()
 QUIET = StampSettings(shot_noise=ShotNoiseSettings(enabled=False))

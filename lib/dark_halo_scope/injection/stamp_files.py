@@ -1,0 +1,133 @@
+"""Stamp files: which rows share one, how it is written, and the work on one manifest file that fills some.
+
+Spark's workers import this module by name, which is why it is not the command line's own.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dark_halo_scope.core.errors import DarkHaloScopeError
+from dark_halo_scope.core.manifest import Manifest, ObjectEntry, verified_path, write_object
+from dark_halo_scope.injection.config import ManifestSettings
+from dark_halo_scope.injection.inject import inject_brick
+from dark_halo_scope.injection.sources import SourceBank, open_bank
+from dark_halo_scope.injection.stamp_config import SourceBankSettings, StampSettings
+from dark_halo_scope.survey.cache_coadds import load_brick
+from dark_halo_scope.survey.description import SurveyDescription
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every unit of work needs; small, and sent to the executors."""
+
+    manifest: Manifest
+    coadds: Manifest
+    survey: SurveyDescription
+    settings: StampSettings
+    target: str
+
+    @property
+    def manifest_settings(self) -> ManifestSettings:
+        return ManifestSettings.model_validate(self.manifest.facts["settings"])
+
+
+@dataclass(frozen=True)
+class Written:
+    """One output file, or why there is none."""
+
+    entry: ObjectEntry | None
+    split: str
+    rows: int
+    reasons: Mapping[str, int]
+    error: DarkHaloScopeError | None = None
+
+
+def parts_of(bricks: Sequence[str], rows_per_file: int) -> list[list[str]]:
+    """Whole bricks, in order of name, to parts that are full once they have `rows_per_file` rows.
+
+    Args:
+        bricks: the brick of every row.
+    """
+    parts: list[list[str]] = []
+    held = rows_per_file
+    for brick, count in sorted(Counter(bricks).items()):
+        if held >= rows_per_file:
+            parts.append([])
+            held = 0
+        parts[-1].append(brick)
+        held += count
+    return parts
+
+
+def inject_file(name: str, job: Job) -> list[Written]:
+    """All stamp files of one manifest file; runs in a Spark task.
+
+    An error that a user should read comes back as a value: Spark would bury it in a stack trace.
+    """
+    try:
+        return list(_inject_file(name, job))
+    except DarkHaloScopeError as error:
+        return [Written(None, "", 0, {}, error)]
+
+
+def _inject_file(name: str, job: Job) -> Iterator[Written]:
+    tasks = pq.read_table(verified_path(job.manifest, name))
+    stem = PurePosixPath(name).stem.removeprefix("manifest-")
+    split = stem.rpartition("-")[0]
+    bank = _bank_of(job.survey.model_dump_json(), job.settings.sources) if _names_galaxies(tasks) else None
+    missing = {item["brickname"] for item in job.coadds.facts["missing"]}
+    bricks = tasks["brickname"].to_pylist()
+    for number, part in enumerate(parts_of(bricks, job.settings.rows_per_file)):
+        tables = []
+        for brick in part:
+            rows = tasks.filter(pc.equal(tasks["brickname"], brick))
+            if brick in missing:
+                tables.append(inject_brick(rows, None, bank, job.settings, job.manifest_settings))
+                continue
+            with load_brick(job.coadds, brick) as coadds:
+                tables.append(inject_brick(rows, coadds, bank, job.settings, job.manifest_settings))
+        stamps = pa.concat_tables(tables).sort_by("task_id")
+        entry = write_object(job.target, f"stamps-{stem}-{number:03d}.parquet", parquet_bytes(stamps))
+        reasons = Counter(reason for reason in stamps["cutout_reason"].to_pylist() if reason)
+        yield Written(entry, split, stamps.num_rows, dict(reasons))
+
+
+def parquet_bytes(stamps: pa.Table) -> bytes:
+    """A stamp file: blobs as they are (they are compressed already, or not worth it), the rest with zstd."""
+    blobs = {name for name in stamps.column_names if name.endswith("_npz")}
+    rest = [name for name in stamps.column_names if name not in blobs]
+    buffer = BytesIO()
+    pq.write_table(
+        stamps,
+        buffer,
+        compression={name: "none" if name in blobs else "zstd" for name in stamps.column_names},
+        use_dictionary=rest,
+        write_statistics=rest,
+        row_group_size=256,
+    )
+    return buffer.getvalue()
+
+
+def open_survey_bank(survey: SurveyDescription, settings: SourceBankSettings) -> SourceBank:
+    """The survey's source bank, every file checked or fetched on first use."""
+    uri = survey.files.sources
+    folder = uri.rpartition("/")[0]
+    return open_bank(survey.verified(uri), settings, lambda name: survey.verified(f"{folder}/{name}"))
+
+
+@lru_cache(maxsize=1)
+def _bank_of(survey: str, settings: SourceBankSettings) -> SourceBank:
+    """A process that injects one manifest file after the other keeps the galaxies that it has read."""
+    return open_survey_bank(SurveyDescription.model_validate_json(survey), settings)
+
+
+def _names_galaxies(tasks: pa.Table) -> bool:
+    return bool(pc.any(pc.equal(tasks["source_mode"], "image")).as_py())
