@@ -4,6 +4,7 @@ Arguments: the step's place in S3, the module, the module's arguments. It starts
 package can be imported.
 """
 
+import contextlib
 import sys
 import tempfile
 import zipfile
@@ -29,15 +30,13 @@ def unpack_package(directory: Path, search_path: Sequence[str]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one step."""
     import importlib
-    import os
 
     from dark_halo_scope.core import storage
     from dark_halo_scope.core.manifest import provenance_path
     from dark_halo_scope.spark.emr_job import output_argument
 
     place, module, *arguments = sys.argv[1:] if argv is None else argv
-    with tempfile.TemporaryDirectory() as directory:
-        os.chdir(directory)
+    with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
         inputs = storage.join(place, "inputs")
         if storage.exists(inputs):
             for name, _ in storage.list_sizes(inputs):
