@@ -475,10 +475,14 @@ def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def _leaking_identities(carried: "DataFrame", radius: float) -> frozenset[tuple[int, int, int]]:
     """Identifiers of rows with a row of another split within `radius` arcsec, whatever file either is in."""
-    near = carried.filter("near_border").select(*_IDENTITY, "ra", "dec", "split").toPandas()
-    pairs = leaking_pairs(near["ra"].to_numpy(float), near["dec"].to_numpy(float), near["split"].to_numpy(str), radius)
-    identity_N3 = near[list(_IDENTITY)].to_numpy(np.int64)
-    return frozenset((int(a), int(b), int(c)) for a, b, c in identity_N3[np.unique(pairs)])
+    near = carried.filter("near_border").select(*_IDENTITY, "ra", "dec", "split").collect()
+    pairs_P2 = leaking_pairs(
+        np.array([row.ra for row in near], dtype=np.float64),
+        np.array([row.dec for row in near], dtype=np.float64),
+        np.array([row.split for row in near], dtype=str),
+        radius,
+    )
+    return frozenset((near[i].release, near[i].brickid, near[i].objid) for i in np.unique(pairs_P2))
 
 
 _WRITTEN = "name string, size long, sha256 string, train long, val long, test long, quarantined long"

@@ -225,12 +225,12 @@ def _build(
         e.name for e in object_list(parent) if e.name.endswith(".parquet") and not e.name.startswith("quarantine/")
     ]
     all_hosts = _read_hosts(spark, parent, names, settings).persist(StorageLevel.MEMORY_AND_DISK)
-    near = all_hosts.filter("near_border").select("ra", "dec", "healpix_128", "split").toPandas()
+    near = all_hosts.filter("near_border").select("ra", "dec", "healpix_128", "split").collect()
     assert_disjoint(
-        near["ra"].to_numpy(float),
-        near["dec"].to_numpy(float),
-        near["healpix_128"].to_numpy(np.int64),
-        near["split"].to_numpy(str),
+        np.array([row.ra for row in near], dtype=np.float64),
+        np.array([row.dec for row in near], dtype=np.float64),
+        np.array([row.healpix_128 for row in near], dtype=np.int64),
+        np.array([row.split for row in near], dtype=str),
         settings.same_object_arcsec,
         settings.split_seed,
     )
