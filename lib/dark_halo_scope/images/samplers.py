@@ -14,7 +14,7 @@ from dark_halo_scope.core.config import Settings
 #: A pair's images, in the order that class indices count; the first is the only lens.
 CLASSES = ("positive", "control", "hard_negative")
 
-_ORDER, _CLASSES = 0, 1  # independent streams of one epoch
+_ORDER, _CLASSES, _VARIANTS = 0, 1, 4  # independent streams of one epoch; 2 and 3 are training's own
 
 
 class CurriculumSettings(Settings):
@@ -102,3 +102,8 @@ def draw_classes(pairs: int, mix: ClassMix, seed: int, epoch: int) -> NDArray[np
     """One class index (see CLASSES) for each pair of an epoch, by pair, not by place in the order."""
     uniform = _generator(seed, epoch, _CLASSES).random(pairs)
     return np.searchsorted(np.cumsum(mix)[:2], uniform, side="right").astype(np.int64)
+
+
+def draw_variants(pairs: int, variants: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Which of its hard negatives each pair shows in an epoch, where a dataset packs several of them."""
+    return _generator(seed, epoch, _VARIANTS).integers(variants, size=pairs)

@@ -16,6 +16,8 @@ from dark_halo_scope.models.predict import meta_array
 #: Share of a GPU's free memory that a split may take; the rest is the network's.
 RESIDENT_SHARE = 0.4
 
+EXTRA = "hard_negative_"  # before the names of further hard negatives
+
 
 class PairedImages(Protocol):
     """A packed split: arrays (N, 3, H, W) of nanomaggies per pixel and their rows, aligned."""
@@ -31,6 +33,9 @@ class PairedImages(Protocol):
 
     @property
     def rows(self) -> pa.Table: ...
+
+    @property
+    def extra(self) -> Mapping[str, NDArray[np.floating]]: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,10 @@ class PairedData:
         Raises:
             BadInputError: no pairs, arrays and rows of different lengths, or unusable metadata.
         """
-        self.arrays: Mapping[str, NDArray[np.floating]] = {kind: getattr(split, kind) for kind in CLASSES}
+        self.arrays: dict[str, NDArray[np.floating]] = {kind: getattr(split, kind) for kind in CLASSES}
+        # Further hard negatives of the same pairs, beside the one that gates are measured on.
+        self._extra = tuple(EXTRA + name for name in sorted(split.extra))
+        self.arrays |= {EXTRA + name: split.extra[name] for name in split.extra}
         lengths = {kind: len(array) for kind, array in self.arrays.items()} | {"rows": split.rows.num_rows}
         if len(set(lengths.values())) != 1 or not split.rows.num_rows:
             raise BadInputError(f"A packed split must hold as many images of each kind as rows, and some: {lengths}.")
@@ -84,6 +92,11 @@ class PairedData:
         """Pixels along a stamp's side."""
         return int(self.arrays[CLASSES[0]].shape[-1])
 
+    @property
+    def hard_negatives(self) -> int:
+        """How many hard negatives each pair has."""
+        return 1 + len(self._extra)
+
     def images(self, kind: str, rows_P: NDArray[np.int64]) -> torch.Tensor:
         """Images (P, 3, H, W) float32 of one kind on the device, for increasing row numbers."""
         if self._resident is not None:
@@ -93,6 +106,15 @@ class PairedData:
             batch = batch.pin_memory()
         return batch.to(self.device, non_blocking=True).float()
 
+    def hard_negative_images(self, rows_P: NDArray[np.int64], variant_P: NDArray[np.int64] | None) -> torch.Tensor:
+        """Images (P, 3, H, W) of hard negatives chosen by number; None and 0: the one that gates are measured on."""
+        if variant_P is None:
+            return self.images(CLASSES[2], rows_P)
+        kinds = (CLASSES[2], *self._extra)
+        parts = [self.images(kind, rows_P[variant_P == index]) for index, kind in enumerate(kinds)]
+        back = np.argsort(np.argsort(variant_P, kind="stable"), kind="stable")
+        return torch.cat(parts)[torch.from_numpy(back).to(self.device)]
+
     def task_ids(self, rows_P: NDArray[np.int64]) -> list[str]:
         """What names the pairs in a message: their task ids, or row numbers where rows have none."""
         unique = np.unique(rows_P)
@@ -100,20 +122,25 @@ class PairedData:
             return [f"row {row}" for row in unique]
         return [str(value) for value in self.rows.column("task_id").take(pa.array(unique)).to_pylist()]
 
-    def batch_all(self, rows_P: NDArray[np.int64], mix: ClassMix) -> Batch:
-        """All three images of each pair, kind after kind, weighted so that a kind weighs what its probability says."""
-        x_B3HW = torch.cat([self.images(kind, rows_P) for kind in CLASSES])
+    def batch_all(self, rows_P: NDArray[np.int64], mix: ClassMix, variant_P: NDArray[np.int64] | None = None) -> Batch:
+        """Three images of each pair, kind after kind, weighted so that a kind weighs what its probability says."""
+        plain = [self.images(kind, rows_P) for kind in CLASSES[:2]]
+        x_B3HW = torch.cat([*plain, self.hard_negative_images(rows_P, variant_P)])
         class_B = torch.arange(len(CLASSES), device=self.device).repeat_interleave(len(rows_P))
         weights = torch.tensor(mix, dtype=torch.float32, device=self.device) * len(CLASSES)
         row_B = np.tile(rows_P, len(CLASSES))
         meta_BM = self._meta[torch.from_numpy(row_B).to(self.device)]
         return Batch(x_B3HW, meta_BM, (class_B == 0).float(), weights[class_B], row_B)
 
-    def batch_one(self, rows_P: NDArray[np.int64], class_P: NDArray[np.int64]) -> Batch:
+    def batch_one(
+        self, rows_P: NDArray[np.int64], class_P: NDArray[np.int64], variant_P: NDArray[np.int64] | None = None
+    ) -> Batch:
         """One image of each pair, of the class drawn for it."""
         order = np.argsort(class_P, kind="stable")
         row_B, classes = rows_P[order], class_P[order]
-        parts = [self.images(kind, row_B[classes == index]) for index, kind in enumerate(CLASSES)]
+        parts = [self.images(kind, row_B[classes == index]) for index, kind in enumerate(CLASSES[:2])]
+        hard = class_P == 2
+        parts.append(self.hard_negative_images(rows_P[hard], None if variant_P is None else variant_P[hard]))
         labels_B = torch.from_numpy((classes == 0).astype(np.float32)).to(self.device)
         meta_BM = self._meta[torch.from_numpy(row_B).to(self.device)]
         return Batch(torch.cat(parts), meta_BM, labels_B, torch.ones_like(labels_B), row_B)

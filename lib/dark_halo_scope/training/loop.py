@@ -21,7 +21,15 @@ from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.evaluation.gates import measure_gates
 from dark_halo_scope.images.augment import augment
 from dark_halo_scope.images.preprocess import Preprocess6CH
-from dark_halo_scope.images.samplers import CLASSES, batches, class_mix, draw_classes, epoch_order, final_class_mix
+from dark_halo_scope.images.samplers import (
+    CLASSES,
+    batches,
+    class_mix,
+    draw_classes,
+    draw_variants,
+    epoch_order,
+    final_class_mix,
+)
 from dark_halo_scope.models.device import autocast, resolve_precision
 from dark_halo_scope.models.lens_finder import LensFinder6CH, meta_statistics
 from dark_halo_scope.models.predict import predictor
@@ -154,15 +162,16 @@ class Trainer:
         parts = batches(order, settings.sampler.batch_pairs)
         mix = class_mix(settings.sampler, state.epoch)
         classes = draw_classes(len(self.train_data), mix, settings.seed, state.epoch)
+        variants = draw_variants(len(self.train_data), self.train_data.hard_negatives, settings.seed, state.epoch)
         seen = 0
         self.model.train()
         with Progress(len(parts), f"Epoch {state.epoch + 1}/{settings.epochs}") as progress:
             progress.advance(state.step_in_epoch)
             for rows_P in parts[state.step_in_epoch :]:
                 if settings.sampler.per_pair == "all":
-                    batch = self.train_data.batch_all(rows_P, mix)
+                    batch = self.train_data.batch_all(rows_P, mix, variants[rows_P])
                 else:
-                    batch = self.train_data.batch_one(rows_P, classes[rows_P])
+                    batch = self.train_data.batch_one(rows_P, classes[rows_P], variants[rows_P])
                 rate = learning_rate(state.step, len(parts), settings.epochs, settings.optimizer)
                 state.loss_sum += self._step(batch, rate)
                 state.step_in_epoch += 1
