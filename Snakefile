@@ -26,6 +26,7 @@ include: "rules/catalogue.smk"
 include: "rules/dataset.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
+include: "rules/paper.smk"
 
 
 wildcard_constraints:

@@ -1,7 +1,7 @@
 """What all figures share: typography, colours that the colour-blind tell apart, deterministic files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 #: Okabe and Ito (2008): told apart by all common forms of colour blindness.
 COLOURS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00", "purple": "#CC79A7"}
 
-RC_PARAMS = {
+RC_PARAMS: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.linewidth": 0.6,
@@ -42,7 +42,9 @@ def lupton_rgb(stamp_3HW: np.ndarray, stretch: float, softening: float) -> np.nd
 
     g, r, z = np.asarray(stamp_3HW, dtype=np.float32)
     red, green, blue = (band * weight for band, weight in zip((z, r, g), CHANNEL_WEIGHTS_ZRG, strict=True))
-    return make_lupton_rgb(red, green, blue, stretch=stretch, Q=softening)
+    # Where all three bands are dark, astropy divides nothing by nothing and masks the result.
+    with np.errstate(invalid="ignore"):
+        return make_lupton_rgb(red, green, blue, stretch=stretch, Q=softening)
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

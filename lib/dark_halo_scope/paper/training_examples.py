@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
@@ -12,7 +13,8 @@ from dark_halo_scope.images.packed import open_packed
 from dark_halo_scope.paper.config import TrainingExamplesSettings
 from dark_halo_scope.paper.style import RC_PARAMS, lupton_rgb, save_figure
 
-COLUMNS = ("positive", "control", "hard negative", "positive − control", "hard negative − control")
+COLUMNS = ("positive", "control", "hard negative", "pos. − control", "hard neg. − control", "pos., high-pass")
+RESIDUAL_SIGMA_PIX = 3.0  # what the residual channels of Gen5-Prime subtract (plan of 2026-02-05)
 
 
 def choose_rows(theta_e_arcsec: np.ndarray, arc_snr: np.ndarray, count: int, min_arc_snr: float) -> np.ndarray:
@@ -57,9 +59,11 @@ def draw(
                 axes[row, column].imshow(lupton_rgb(stamp, settings.stretch, settings.softening), origin="lower")
             for column, difference in ((3, positive - control), (4, hard_negative - control)):
                 axes[row, column].imshow(
-                    lupton_rgb(difference, settings.stretch / 3, settings.softening), origin="lower"
+                    lupton_rgb(difference, settings.stretch / 2, settings.softening), origin="lower"
                 )
             axes[row, 0].text(2, 2, labels[row], color="white", fontsize=6, va="bottom")
+            residual = positive - gaussian_filter(positive, (0, RESIDUAL_SIGMA_PIX, RESIDUAL_SIGMA_PIX))
+            axes[row, 5].imshow(lupton_rgb(residual, settings.stretch / 2, settings.softening), origin="lower")
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
         for column, title in enumerate(COLUMNS):
