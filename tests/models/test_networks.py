@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 
 from dark_halo_scope.core.errors import BadInputError, ConfigError
-from dark_halo_scope.models import networks
 from dark_halo_scope.models.config import ModelSettings
 from dark_halo_scope.models.networks import create_backbone
 
@@ -77,15 +76,15 @@ def test_pretrained_without_a_network_fails_at_once_and_names_checkpoint_path(mo
     def refuse(*_: object, **__: object) -> None:
         raise requests.ConnectionError("Name or service not known")
 
-    monkeypatch.setattr(networks, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(networks.requests, "head", refuse)
-    monkeypatch.setattr(networks, "hf_hub_download", lambda *_: pytest.fail("tried to download"))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("requests.head", refuse)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: pytest.fail("tried to download"))
     with pytest.raises(ConfigError, match="checkpoint_path"):
         create_backbone(ModelSettings(backbone=ATTO, pretrained=True), 6)
 
 
 def test_pretrained_weights_in_the_cache_are_used(atto_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "try_to_load_from_cache", lambda *_: str(atto_weights))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(atto_weights))
     weight = first_layer(create_backbone(ModelSettings(backbone=ATTO, pretrained=True), 6)[0])
     torch.testing.assert_close(weight[:, :3], timm_state(atto_weights)["stem.0.weight"])
 

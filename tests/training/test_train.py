@@ -99,13 +99,12 @@ def test_a_flipped_byte_in_a_packed_array_stops_before_training(packed: Path) ->
 def test_a_backbone_that_needs_the_network_fails_before_any_result(
     packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dark_halo_scope.models import networks
 
     def offline(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(networks, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(networks.requests, "head", offline)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("requests.head", offline)
     with pytest.raises(ConfigError, match="checkpoint_path"):
         train.main(arguments(packed, model={"backbone": "convnext_atto"}))
     assert not BEST.exists()

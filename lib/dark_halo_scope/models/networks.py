@@ -4,9 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import requests
-import timm
 import torch
-from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 from torch import nn
 
 from dark_halo_scope.core.errors import BadInputError, ConfigError
@@ -102,6 +100,8 @@ def create_backbone(settings: ModelSettings, in_channels: int, load_weights: boo
             )
         backbone: Any = NETWORKS[settings.backbone](settings, in_channels)
         return backbone, int(backbone.num_features)
+    import timm  # takes longer to import than torch, and the small networks do not need it
+
     if not timm.is_model(settings.backbone):
         raise ConfigError(
             f"There is no backbone {settings.backbone!r}: choose {', '.join(sorted(NETWORKS))} or a name that "
@@ -123,19 +123,22 @@ def published_weights(name: str) -> str:
     Raises:
         ConfigError: there are none, or the Hub cannot be reached.
     """
+    import huggingface_hub as hub
+    import timm
+
     configuration = timm.get_pretrained_cfg(name)
     hub_id = getattr(configuration, "hf_hub_id", None)
     remedy = "set checkpoint_path to a safetensors file of these weights, or pretrained to false"
     if not hub_id:
         raise ConfigError(f"timm publishes no weights of {name}; {remedy}.")
-    cached = try_to_load_from_cache(hub_id, "model.safetensors")
+    cached = hub.try_to_load_from_cache(hub_id, "model.safetensors")
     if isinstance(cached, str):
         return cached
     try:
         # The Hub's own client retries for half a minute before it says that there is no network.
-        response = requests.head(hf_hub_url(hub_id, "model.safetensors"), timeout=ONLINE_CHECK_SECONDS)
+        response = requests.head(hub.hf_hub_url(hub_id, "model.safetensors"), timeout=ONLINE_CHECK_SECONDS)
         response.raise_for_status()
-        return str(hf_hub_download(hub_id, "model.safetensors"))
+        return str(hub.hf_hub_download(hub_id, "model.safetensors"))
     except OSError as error:
         raise ConfigError(
             f"The pretrained weights {hub_id} of {name} are not in the local cache and cannot be downloaded here "
