@@ -120,6 +120,16 @@ def test_all_images_of_a_pair_weigh_what_their_class_probabilities_say(toy_split
     assert batch.rows.tolist() == [2, 3, 4, 5] * 3
 
 
+def test_a_kind_of_probability_zero_is_not_shown(toy_split: MakeSplit) -> None:
+    data = PairedData(toy_split("train", 6, 1), (), CPU)
+    batch = data.batch_all(np.arange(4), ClassMix(0.5, 0.5, 0.0))
+    assert len(batch.images) == 8
+    assert batch.weights.tolist() == [1.0] * 8
+    none = {"start_hard_negative_prob": 0.0, "end_hard_negative_prob": 0.0}
+    sampler = {"batch_pairs": 8, "per_pair": "all", "curriculum": none}
+    assert trainer(toy_split, toy_settings(epochs=1, sampler=sampler, loss={"pair_ranking": 0.5})).run().history
+
+
 def test_one_image_of_each_pair_is_the_one_drawn(toy_split: MakeSplit) -> None:
     split = toy_split("train", 6, 1)
     batch = PairedData(split, ("psfsize_r",), CPU).batch_one(np.arange(6), np.array([2, 0, 1, 0, 2, 1]))

@@ -123,12 +123,19 @@ class PairedData:
         return [str(value) for value in self.rows.column("task_id").take(pa.array(unique)).to_pylist()]
 
     def batch_all(self, rows_P: NDArray[np.int64], mix: ClassMix, variant_P: NDArray[np.int64] | None = None) -> Batch:
-        """Three images of each pair, kind after kind, weighted so that a kind weighs what its probability says."""
-        plain = [self.images(kind, rows_P) for kind in CLASSES[:2]]
-        x_B3HW = torch.cat([*plain, self.hard_negative_images(rows_P, variant_P)])
-        class_B = torch.arange(len(CLASSES), device=self.device).repeat_interleave(len(rows_P))
-        weights = torch.tensor(mix, dtype=torch.float32, device=self.device) * len(CLASSES)
-        row_B = np.tile(rows_P, len(CLASSES))
+        """All images of each pair, kind after kind, weighted so that a kind weighs what its probability says.
+
+        A kind of probability 0 is left out: it would cost time and enter the statistics of batch normalisation.
+        """
+        shown = [index for index, probability in enumerate(mix) if probability > 0]
+        parts = [
+            self.hard_negative_images(rows_P, variant_P) if index == 2 else self.images(CLASSES[index], rows_P)
+            for index in shown
+        ]
+        x_B3HW = torch.cat(parts)
+        class_B = torch.tensor(shown, device=self.device).repeat_interleave(len(rows_P))
+        weights = torch.tensor(mix, dtype=torch.float32, device=self.device) * len(shown)
+        row_B = np.tile(rows_P, len(shown))
         meta_BM = self._meta[torch.from_numpy(row_B).to(self.device)]
         return Batch(x_B3HW, meta_BM, (class_B == 0).float(), weights[class_B], row_B)
 

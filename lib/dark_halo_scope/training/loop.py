@@ -22,7 +22,6 @@ from dark_halo_scope.evaluation.gates import measure_gates
 from dark_halo_scope.images.augment import augment
 from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.images.samplers import (
-    CLASSES,
     batches,
     class_mix,
     draw_classes,
@@ -200,7 +199,7 @@ class Trainer:
         class_loss = (image_loss(logit_B, batch.labels, settings.loss) * batch.weights).mean()
         loss = class_loss
         if settings.loss.pair_ranking:
-            ranking = pair_ranking_loss(logit_B.view(len(CLASSES), -1))
+            ranking = pair_ranking_loss(logit_B.view(-1, len(np.unique(batch.rows))))
             loss = loss + settings.loss.pair_ranking * ranking
         if not bool(torch.isfinite(loss)):
             self._diverged("loss", batch)

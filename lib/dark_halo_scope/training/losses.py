@@ -19,7 +19,6 @@ def image_loss(logit_B: torch.Tensor, label_B: torch.Tensor, settings: LossSetti
     return alpha_B * missed_B**settings.focal_gamma * cross_entropy_B
 
 
-def pair_ranking_loss(logit_3P: torch.Tensor) -> torch.Tensor:
-    """Mean softplus(negative - positive) over pairs; rows are the positives, controls and hard negatives of P pairs."""
-    positive_P, control_P, hard_P = logit_3P
-    return 0.5 * (softplus(control_P - positive_P).mean() + softplus(hard_P - positive_P).mean())
+def pair_ranking_loss(logit_KP: torch.Tensor) -> torch.Tensor:
+    """Mean softplus(negative - positive); the first row holds the positives of P pairs, the others their negatives."""
+    return softplus(logit_KP[1:] - logit_KP[0]).mean()
