@@ -7,7 +7,7 @@ LOCKS := $(addprefix envs/,$(addsuffix .lock,workflow spark train figures dev))
 UV := 0.13.8
 # Snakemake takes the survey's and the cluster's choices from here: make gates SNAKEMAKE_ARGS="--profile lambda"
 SNAKEMAKE_ARGS ?=
-SNAKEMAKE := snakemake --cores $(CORES) $(SNAKEMAKE_ARGS)
+SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete $(SNAKEMAKE_ARGS)
 
 .PHONY: help setup java gates negative-control paper preflight test test-slow lint format bench resume report lock schemas clean-orphans
 

@@ -3,6 +3,7 @@
 `snakemake -n results/gen5_prime/gates.json` says what would run and why.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,11 @@ configfile: Path(workflow.basedir) / "config" / "config.yaml"
 LIB = Path(workflow.basedir) / "lib"
 sys.path.insert(0, str(LIB))
 shell.prefix(f"export PYTHONPATH={str(LIB)!r}; ")
+# Whose death ends every job, also one that starts a moment after it; and where EMR's machines are described.
+os.environ["DHS_SCHEDULER_PID"] = str(os.getpid())
+os.environ.setdefault(
+    "DHS_EMR_CONFIG", str(Path(workflow.basedir) / "profiles" / "lambda" / "emr.yaml")
+)
 
 
 include: "rules/common.smk"
