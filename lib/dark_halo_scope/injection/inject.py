@@ -22,6 +22,11 @@ from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.survey.coadds import BrickCoadds, Cutout
 from dark_halo_scope.survey.names import PIXEL_SCALE
 
+# The survey compresses tiles of 100 x 100 pixels, and a stamp touches nearly three: with more targets than this makes
+# tiles, reading the brick whole is the shorter way.
+_TILE_PIXELS = 100 * 100
+_TILES_PER_TARGET = 3
+
 
 @dataclass(frozen=True)
 class Host:
@@ -118,6 +123,9 @@ def inject_brick(
     if coadds is None:
         finished = [_failed(row, settings, "coadds missing") for row in ordered]
     else:
+        targets = len({(row["ra"], row["dec"]) for row in ordered})
+        if targets * _TILES_PER_TARGET * _TILE_PIXELS > coadds.shape[0] * coadds.shape[1]:
+            coadds.load()
         finished = list(_injected(ordered, coadds, bank, settings, manifest_settings))
     schema = stamp_schema(settings.hard_negatives.extra)
     stamps = pa.Table.from_pylist(finished, schema=schema)

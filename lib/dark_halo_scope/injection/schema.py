@@ -4,6 +4,8 @@ A reader of phase 4c's stamps reads these files; files of the earlier pipeline h
 field nullable after a Spark re-read, and an `arc_snr` that means what `arc_snr_maxpix` means here.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -88,6 +90,7 @@ def hard_negative_column(kind: str) -> str:
     return f"hardneg_{kind}_stamp_npz"
 
 
+@lru_cache
 def stamp_schema(extra_hard_negatives: tuple[str, ...] = ()) -> pa.Schema:
     """Arrow schema of a stamp file with these extra kinds of hard negatives."""
     extra = [pa.field(hard_negative_column(kind), _BINARY, True) for kind in extra_hard_negatives]

@@ -53,6 +53,7 @@ class BrickCoadds:
             raise CorruptDataError(f"Brick {brickname} lacks {', '.join(missing)}; cache its coadds again.")
         self.brickname = brickname
         self.bands = bands
+        self._loaded: dict[str, NDArray] = {}
         self._stack = ExitStack()
         try:
             self._hdus = {product: self._open(paths[product]) for product in products(bands)}
@@ -101,6 +102,11 @@ class BrickCoadds:
             y0=y0,
         )
 
+    def load(self) -> None:
+        """Decompress every product whole, 40 bytes a pixel: cheaper than sections where they overlap all over."""
+        everything = slice(None)
+        self._loaded = {product: self._read(product, everything, everything) for product in self._hdus}
+
     def sky_to_pixel(self, ra: ArrayLike, dec: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Zero-based pixel coordinates of positions in degrees."""
         x, y = self.wcs.all_world2pix(np.asarray(ra, np.float64), np.asarray(dec, np.float64), 0)
@@ -133,6 +139,8 @@ class BrickCoadds:
         return hdu
 
     def _read(self, product: str, rows: slice, columns: slice) -> NDArray:
+        if product in self._loaded:
+            return self._loaded[product][rows, columns]
         try:
             values = self._hdus[product].section[rows, columns]
         except Exception as error:  # whatever a decompressor raises on damaged tiles
