@@ -20,10 +20,9 @@ Kind = Literal["moffat", "gaussian"]
 Match = Literal["nea", "fwhm"]
 
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
-# Both transfer functions are tabulated to where they have fallen below 1e-12.
+# Tabulated transfer functions: entries, and the value at which a table ends.
 _TABLE_LENGTH = 16384
-_GAUSSIAN_END = 8.0
-_MOFFAT_END = 40.0
+_TABLE_END = 1e-6
 
 
 @dataclass(frozen=True)
@@ -130,9 +129,13 @@ def transfer(psf: Psf, wavenumber: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
 
 @lru_cache(maxsize=16)
 def transfer_table(kind: Kind, beta: float) -> tuple[npt.NDArray[np.float64], float]:
-    """`transfer` of a PSF of scale 1 on a regular grid from 0, and the grid's step; read linearly: error 1e-6."""
-    end = _GAUSSIAN_END if kind == "gaussian" else _MOFFAT_END
+    """`transfer` of a PSF of scale 1 on a regular grid from 0 to where it falls below 1e-6, and the grid's step.
+
+    Read linearly it is right to 1e-6.
+    """
     unit = Psf(kind, 1.0, beta)
+    search = np.linspace(0.0, 60.0, 601)
+    end = search[np.argmax(transfer(unit, search / unit.scale) < _TABLE_END)]
     grid = np.linspace(0.0, end, _TABLE_LENGTH)
     table = transfer(unit, grid / unit.scale)
     table.flags.writeable = False

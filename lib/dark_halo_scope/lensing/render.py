@@ -20,7 +20,7 @@ from dark_halo_scope.lensing import compiled, sersic, sources
 from dark_halo_scope.lensing.arrays import Array, constants
 from dark_halo_scope.lensing.deflection import to_source_plane
 from dark_halo_scope.lensing.lens import Lens
-from dark_halo_scope.lensing.psf import Psf, transfer, transfer_table
+from dark_halo_scope.lensing.psf import Psf, transfer_table
 from dark_halo_scope.lensing.sources import ImageSource, SersicSource, Source
 
 PIXEL_SCALE = 0.262  # arcsec; the survey's coadds
@@ -28,12 +28,14 @@ STAMP_SIZE = 64
 OVERSAMPLING = 4
 
 # Error per tree cell in units of the unlensed flux; tests/lensing and tests/bench show what it buys.
-_TOLERANCE = 1e-4
+_TOLERANCE = 3e-4
 # The tree starts from cells of at most this many native pixels, and ends this many levels below fine pixels.
 _ROOT_PIXELS = 4
 _LEVELS_BELOW = 6
-# Frequencies are kept to where every PSF has fallen below this.
-_NEGLIGIBLE_TRANSFER = 1e-6
+# Directions per quadrant at which a singular lens's deflection is tabulated: 1e-8 of it at any axis ratio in use.
+_TABLE_LENGTH = 64
+# A PSF that passes less than this at the stamp's Nyquist frequency is well sampled by the stamp's pixels.
+_NEGLIGIBLE_TRANSFER = 3e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ class FineImage:
 def fine_grid(size: int, oversampling: int, pixel_scale: float) -> npt.NDArray[np.float64]:
     """(size * oversampling,) positions of fine pixel centres along one axis, arcsec, symmetric about 0."""
     length = size * oversampling
-    return (np.arange(length) - (length - 1) / 2.0) * (pixel_scale / oversampling)
+    return (np.arange(length, dtype=np.float64) - (length - 1) / 2.0) * (pixel_scale / oversampling)
 
 
 def render_fine(
@@ -110,6 +112,8 @@ def render_fine(
     to_source = matrix @ unsheared @ turn
     deflected = matrix @ turn
     offset = matrix @ np.array([lens.x - source.x, lens.y - source.y])
+    table = np.empty((_TABLE_LENGTH + 1, 4))
+    compiled.tabulate(table, strength / f, f, lens.q**2, strength)
     arguments = (
         out,
         size // root_pixels,
@@ -118,6 +122,7 @@ def render_fine(
         pixel_scale / oversampling,
         tolerance,
         np.array([strength / f, f, lens.q**2, lens.core, strength]),
+        table,
         to_source,
         deflected,
         offset,
@@ -169,16 +174,25 @@ def render_fine_uniform(
 
 @dataclass(frozen=True, eq=False)
 class FineSpectrum:
-    """Low frequencies of a fine image, origin moved to the first stamp pixel's centre."""
+    """Fourier transform of a fine image, spread onto a grid once or twice as fine as the stamp's pixels.
 
-    values: npt.NDArray[np.complex128]  # (2 R, R): ky = -R..R-1, kx = 0..R-1
+    Attributes:
+        values: (M, M // 2 + 1), half-plane; the origin is the first stamp pixel's centre.
+        correction: (M // 2,) factor along each axis that undoes the spreading and the fine pixels' size.
+        size, padded: of the stamp, and of the periodic square around it, pixels.
+        pixel_scale: of the stamp, arcsec.
+        positive: no fine pixel is negative.
+    """
+
+    values: npt.NDArray[np.complex128]
+    correction: npt.NDArray[np.float64]
     size: int
     padded: int
-    oversampling: int
     pixel_scale: float
     positive: bool
 
 
+@lru_cache(maxsize=64)
 def _padded(size: int) -> int:
     """Side of the periodic square, stamp pixels: room for the PSF's wings, even, and fast to transform."""
     length = size + max(size // 2, 16)
@@ -187,50 +201,53 @@ def _padded(size: int) -> int:
     return length
 
 
-@lru_cache(maxsize=32)
-def _phases(padded: int, oversampling: int, reach: int) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.float64]]:
-    """Shift from the first fine pixel's centre to the first pixel's, k = -R..R-1; and 1 / sinc of a fine pixel, 0..R.
+@lru_cache(maxsize=64)
+def _splines(
+    size: int, oversampling: int, factor: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How to spread fine pixels onto a grid of `factor` points per stamp pixel, and the correction for it.
 
-    A fine pixel holds the integral of the light over itself: the light convolved with a box, which the second undoes.
+    A cubic B-spline (Hockney & Eastwood 1988, section 5) keeps what the grid aliases below 1e-3 of what the PSF
+    passes; its transform is sinc^4, and a fine pixel's, whose light is integrated, is sinc.
+
+    Returns:
+        First grid point (N,) and the weights (N, 4) of the four from there on, for each fine pixel along an axis;
+        factor for each frequency, (M // 2,).
     """
-    k = np.arange(-reach, reach)
-    length = padded * oversampling
-    phase = np.exp(2j * np.pi * k * (oversampling - 1) / 2.0 / length)
-    unbox = 1.0 / np.sinc(np.arange(reach + 1) / length)
-    phase.flags.writeable = unbox.flags.writeable = False
-    return phase, unbox
+    position = (np.arange(size * oversampling) - (oversampling - 1) / 2.0) * factor / oversampling
+    floor = np.floor(position)
+    t = position - floor
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6.0
+    length = _padded(size) * factor
+    frequency = np.arange(length // 2) / length
+    correction = 1.0 / (np.sinc(frequency) ** 4 * np.sinc(frequency * factor / oversampling))
+    first = floor.astype(np.int64) - 1
+    for array in (first, weights, correction):
+        array.flags.writeable = False
+    return first, weights, correction
 
 
-def _reach(psfs: Sequence[Psf], padded: int, oversampling: int, pixel_scale: float) -> int:
-    """Highest frequency kept: a multiple of the stamp's Nyquist frequency at which every PSF is negligible."""
-    zones = 1
-    while zones < oversampling and any(
-        transfer(psf, np.array(zones * math.pi / pixel_scale)) > _NEGLIGIBLE_TRANSFER for psf in psfs
-    ):
-        zones *= 2
-    return zones * padded // 2
+def _grid_factor(psfs: Sequence[Psf], oversampling: int, pixel_scale: float) -> int:
+    """1 where the stamp's own pixels sample every PSF well enough, else 2."""
+    nyquist = math.pi / pixel_scale
+    passed = max(_transferred(psf, nyquist) for psf in psfs)
+    return 1 if passed < _NEGLIGIBLE_TRANSFER or oversampling == 1 else 2
+
+
+def _transferred(psf: Psf, wavenumber: float) -> float:
+    """A PSF's tabulated transfer function at one wavenumber, rad/arcsec."""
+    table, step = transfer_table(psf.kind, psf.beta)
+    return float(table[min(int(wavenumber * psf.scale / step), table.size - 1)])
 
 
 def fine_spectrum(fine: FineImage, psfs: Sequence[Psf]) -> FineSpectrum:
     """Transform `fine` once for all the PSFs that it will be convolved with."""
     padded = _padded(fine.size)
-    length = padded * fine.oversampling
-    reach = _reach(psfs, padded, fine.oversampling, fine.pixel_scale)
-    phase, _ = _phases(padded, fine.oversampling, reach)
-    rows = np.flatnonzero(fine.values.any(axis=1))
-    if rows.size == 0:
-        values = np.zeros((2 * reach, reach), dtype=np.complex128)
-    else:
-        # Rows without light are left out of the first transform, frequencies that no PSF passes of the second.
-        first, last = int(rows[0]), int(rows[-1]) + 1
-        along_x = scipy.fft.rfft(fine.values[first:last], n=length, axis=1)[:, :reach] * phase[reach:]
-        along_y = scipy.fft.fft(along_x, n=length, axis=0)
-        values = np.concatenate([along_y[length - reach :], along_y[:reach]])
-        shift = np.exp(-2j * np.pi * first * np.arange(-reach, reach) / length) * phase
-        values *= shift[:, None]
-    return FineSpectrum(
-        values, fine.size, padded, fine.oversampling, fine.pixel_scale, bool((fine.values >= 0.0).all())
-    )
+    factor = _grid_factor(psfs, fine.oversampling, fine.pixel_scale)
+    first, weights, correction = _splines(fine.size, fine.oversampling, factor)
+    grid = np.zeros((padded * factor, padded * factor))
+    positive = compiled.spread(grid, fine.values, first, weights)
+    return FineSpectrum(scipy.fft.rfft2(grid), correction, fine.size, padded, fine.pixel_scale, bool(positive))
 
 
 def sample(spectrum: FineSpectrum, psf: Psf) -> npt.NDArray[np.float64]:
@@ -239,12 +256,11 @@ def sample(spectrum: FineSpectrum, psf: Psf) -> npt.NDArray[np.float64]:
     The square around the stamp is periodic: a PSF is never cut off, and keeps its whole flux.
     """
     native = np.zeros((spectrum.padded, spectrum.padded // 2 + 1), dtype=np.complex128)
-    reach = spectrum.values.shape[1]
-    _, unbox = _phases(spectrum.padded, spectrum.oversampling, reach)
     table, step = transfer_table(psf.kind, psf.beta)
     wave_step = 2.0 * math.pi / (spectrum.padded * spectrum.pixel_scale)
-    compiled.fold(native, spectrum.values, table, step, psf.scale, wave_step, unbox)
-    image = scipy.fft.irfft2(native, s=(spectrum.padded, spectrum.padded))[: spectrum.size, : spectrum.size]
+    compiled.filter_and_fold(native, spectrum.values, table, wave_step * psf.scale / step, spectrum.correction)
+    along_y = scipy.fft.ifft(native, axis=0, overwrite_x=True)[: spectrum.size]
+    image = scipy.fft.irfft(along_y, n=spectrum.padded, axis=1)[:, : spectrum.size]
     # Light and PSF are positive, so what lies below zero is rounding, whose square root shot noise would take.
     return np.maximum(image, 0.0) if spectrum.positive else np.ascontiguousarray(image)
 
