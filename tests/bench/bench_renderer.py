@@ -8,7 +8,7 @@ Moffat PSF per band. Both sides render the same stamps in this process, on one t
 lenstronomy renders pixel-averaged light and convolves it with a pixel-sampled kernel, on `regular` supersampling of
 every pixel or on `adaptive` supersampling of the pixels with light; one ray-shooting serves three bands. Its accuracy
 is judged against the truth of its own convention; the renderer's against the survey's (effective PSF, value at pixel
-centres). Both truths are brute force at 24 x 24 points per pixel, twice in each direction. The rival is the fastest
+centres). Both truths are brute force at 24 x 24 points per pixel. The rival is the fastest
 setting whose 90th percentiles meet the tolerances.
 
 In a survey every stamp has its own lens, source and PSF, so that a rival's time includes what it must make anew for a
