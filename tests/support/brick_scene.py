@@ -19,11 +19,11 @@ SIGMA = {"g": 0.005, "r": 0.008, "z": 0.015}
 PSFSIZE = {"g": 1.4, "r": 1.25, "z": 1.2}
 
 
-def brick_wcs(side: int = SIDE) -> WCS:
-    """North up, east left, about RA 0.125, Dec 0."""
+def brick_wcs(side: int = SIDE, brick: str = BRICK) -> WCS:
+    """North up, east left, about the centre of a brick on the equator: 0001p000 is at RA 0.125."""
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [0.125, 0.0]
+    wcs.wcs.crval = [int(brick[:4]) / 10 // 0.25 * 0.25 + 0.125, 0.0]
     wcs.wcs.crpix = [side / 2 + 0.5, side / 2 + 0.5]
     wcs.wcs.cd = np.array([[-1.0, 0.0], [0.0, 1.0]]) * 0.262 / 3600
     return wcs
@@ -41,9 +41,11 @@ def planes(side: int = SIDE, seed: int = 0) -> dict[str, np.ndarray]:
     return result
 
 
-def write_brick(folder: Path, content: dict[str, np.ndarray], brick: str = BRICK) -> dict[str, Path]:
-    """The brick's files, compressed without loss so that tests can compare pixels."""
-    header = brick_wcs(next(iter(content.values())).shape[0]).to_header()
+def write_brick(
+    folder: Path, content: dict[str, np.ndarray], brick: str = BRICK, lossless: bool = True
+) -> dict[str, Path]:
+    """The brick's files; compressed without loss, tests can compare pixels, else as the survey does it."""
+    header = brick_wcs(next(iter(content.values())).shape[0], brick).to_header()
     # astropy writes PC and CDELT; the survey's files have CD.
     for old in ("PC1_1", "PC2_2", "CDELT1", "CDELT2"):
         header.remove(old, ignore_missing=True)
@@ -53,7 +55,9 @@ def write_brick(folder: Path, content: dict[str, np.ndarray], brick: str = BRICK
     for product in products():
         path = folder / brick / f"legacysurvey-{brick}-{product}.fits.fz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        hdu = fits.CompImageHDU(content[product], header, compression_type="GZIP_1", quantize_level=0.0)
+        data, survey_way = content[product], {"compression_type": "RICE_1", "tile_shape": (100, 100)}
+        how = {"compression_type": "GZIP_1", "quantize_level": 0.0} if lossless else survey_way
+        hdu = fits.CompImageHDU(data, header, **how)
         fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
         paths[product] = path
     return paths
@@ -65,7 +69,8 @@ def open_brick(folder: Path, content: dict[str, np.ndarray] | None = None) -> Br
 
 def row(x: float, y: float, **changes: Any) -> dict[str, Any]:
     """A manifest row of a host at pixel x, y of the brick; a Sersic arc with a visible flux."""
-    ra, dec = (float(value) for value in brick_wcs().all_pix2world(x, y, 0))
+    wcs = brick_wcs(changes.pop("side", SIDE), changes.get("brickname", BRICK))
+    ra, dec = (float(value) for value in wcs.all_pix2world(x, y, 0))
     number = changes.pop("number", 0)
     task = f"{number:064x}"
     values: dict[str, Any] = {
