@@ -20,7 +20,7 @@ LIB = Path(workflow.basedir) / "lib"
 sys.path.insert(0, str(LIB))
 shell.prefix(f"export PYTHONPATH={str(LIB)!r}; ")
 # Whose death ends every job, also one that starts a moment after it; and where EMR's machines are described.
-os.environ["DHS_SCHEDULER_PID"] = str(os.getpid())
+os.environ.update(DHS_SCHEDULER_PID=str(os.getpid()))
 os.environ.setdefault(
     "DHS_EMR_CONFIG", str(Path(workflow.basedir) / "profiles" / "lambda" / "emr.yaml")
 )

@@ -1,5 +1,6 @@
 """What would run, before anything has run."""
 
+import re
 import time
 from pathlib import Path
 
@@ -58,3 +59,16 @@ def test_an_unknown_survey_names_those_there_are(fresh: Checkout) -> None:
     run = fresh.snakemake("--dry-run", MAIN_JOB, survey="sdss")
     assert run.returncode != 0
     assert "there are: dr10, mini" in run.stderr + run.stdout
+
+
+def test_the_picture_in_the_readme_is_the_dag(fresh: Checkout, project_root: Path) -> None:
+    drawn = set(re.findall(r"^    (\w+) --> (\w+)$", (project_root / "README.md").read_text(), re.MULTILINE))
+    graph = fresh.snakemake(
+        "--rulegraph",
+        "mermaid-js",
+        "results/gen5_prime/scores/v5_cosmos_paired/test.json",
+        "results/gen5_prime_no_hard_negatives/comparison.json",
+    ).stdout
+    names = dict(re.findall(r"^\s*(id\d+)\[(\w+)\]$", graph, re.MULTILINE))
+    edges = re.findall(r"^\s*(id\d+) --> (id\d+)$", graph, re.MULTILINE)
+    assert drawn == {(names[start], names[end]) for start, end in edges}

@@ -291,7 +291,7 @@ def _first_batch(inputs: Inputs) -> tuple[PairedData, Preprocess6CH, Batch, NDAr
     rows = batches(order, settings.sampler.batch_pairs)[0]
     mix = class_mix(settings.sampler, epoch=0)
     if settings.sampler.per_pair == "all":
-        return data, preprocess, data.batch_all(rows, mix), np.repeat(np.arange(len(CLASSES)), len(rows))
+        return data, preprocess, data.batch_all(rows, mix), np.repeat(np.flatnonzero(mix), len(rows))
     classes = draw_classes(len(data), mix, settings.seed, epoch=0)[rows]
     return data, preprocess, data.batch_one(rows, classes), classes
 
