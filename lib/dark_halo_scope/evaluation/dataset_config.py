@@ -25,9 +25,7 @@ class DatasetCheckSettings(Settings):
 
     shortcuts: ShortcutSettings = ShortcutSettings()
     strata: tuple[float, ...] = Field(default=(0.5, 1.0), description="edges in x = theta_E / psfsize_r, the gates'")
-    max_decoded: int = Field(
-        default=50_000, ge=1, description="usable rows whose pixels are looked at, at random"
-    )
+    max_decoded: int = Field(default=50_000, ge=1, description="usable rows whose pixels are looked at, at random")
     same_object_arcsec: float = Field(default=1.0, gt=0, description="hosts of two splits nearer than this are a leak")
     pair_radius_arcsec: float = Field(default=2.0, gt=0, description="hosts of two splits nearer than this are counted")
     min_rows_per_split: int = Field(default=1, ge=0, description="usable rows that every split must have")
