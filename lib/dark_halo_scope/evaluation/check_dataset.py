@@ -20,7 +20,7 @@ from dark_halo_scope.core.manifest import Manifest, load_manifest, verified_path
 from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
 from dark_halo_scope.evaluation.hybrids import geometry
-from dark_halo_scope.evaluation.pairs import column, host_labels
+from dark_halo_scope.evaluation.pairs import column, host_labels, lens_centres
 from dark_halo_scope.evaluation.quality import (
     counts,
     distributions,
@@ -161,14 +161,11 @@ def _shortcuts(
     if not len(whole):
         return {"pairs": 0}
     pairs = rows.take(pa.array(whole))
-    offsets = [
-        column(pairs, f"host_offset_{axis}_arcsec") for axis in "xy" if "host_offset_x_arcsec" in rows.column_names
-    ]
     where = geometry(
         column(pairs, "theta_e_arcsec"),
         column(pairs, "psfsize_r"),
         images["positive"].shape[-2:],
-        centre_N2=np.stack(offsets, axis=1) if offsets else None,
+        centre_N2=lens_centres(pairs),
         pixel_scale=PIXEL_SCALE,
     )
     sample = PairSample(

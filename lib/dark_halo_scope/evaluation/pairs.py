@@ -63,6 +63,14 @@ def column(rows: pa.Table, name: str) -> NDArray[np.float64]:
     return np.asarray(rows.column(name).to_numpy(), dtype=float)
 
 
+def lens_centres(rows: pa.Table) -> NDArray[np.float64] | None:
+    """(N, 2) lens positions (x, y) from the stamps' centres in arcsec; None where rows do not say: at the centre."""
+    names = ("host_offset_x_arcsec", "host_offset_y_arcsec")
+    if not set(names) <= set(rows.column_names):
+        return None
+    return np.stack([column(rows, name) for name in names], axis=1)
+
+
 def host_labels(rows: pa.Table) -> NDArray[np.intp]:
     """Index of the host galaxy of each row: brick and object id, or the position where rows have no object id."""
     if "objid" in rows.column_names and rows.column("objid").null_count == 0:
@@ -155,6 +163,7 @@ def score_pairs(
             column(batch_rows, "theta_e_arcsec"),
             column(batch_rows, "psfsize_r"),
             images["positive"].shape[-2:],
+            centre_N2=lens_centres(batch_rows),
             annulus_factor=settings.annulus_factor,
             core_pixels=settings.core_pixels,
             pixel_scale=settings.pixel_scale,
