@@ -19,7 +19,7 @@ rule score:
     params:
         settings=settings("generation", "scoring"),
     message:
-        "Scoring {wildcards.dataset} ({wildcards.split}) with {wildcards.generation}"
+        "Scoring {wildcards.dataset} ({wildcards.split}) with {wildcards.generation} (asks for {resources.gpu} GPU)"
     shell:
         "exec python -m dark_halo_scope.evaluation.score --model {input.model} --packed {input.packed}"
         " --split {wildcards.split} --settings {params.settings:q} --threads {threads}"
@@ -48,7 +48,7 @@ rule measure_gates:
     params:
         settings=settings("generation", "gates"),
     message:
-        "Measuring the gates of {wildcards.generation}"
+        "Measuring the gates of {wildcards.generation} (asks for {resources.gpu} GPU)"
     shell:
         "exec python -m dark_halo_scope.evaluation.measure_gates --model {input.model} --packed {input.packed}"
         " --quality {input.quality} --settings {params.settings:q} --threads {threads}"

@@ -19,7 +19,7 @@ rule train:
     params:
         settings=settings("generation", "training"),
     message:
-        "Training {wildcards.generation}, stage {wildcards.stage}"
+        "Training {wildcards.generation}, stage {wildcards.stage} (asks for {resources.gpu} GPU)"
     # Resume checkpoints lie outside `output:`, which Snakemake deletes before a rerun.
     shell:
         "exec python -m dark_halo_scope.training.train --packed {input.packed} --settings {params.settings:q}"

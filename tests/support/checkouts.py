@@ -74,13 +74,6 @@ def planned_rules(output: str) -> set[str]:
     return {line.split()[0] for line in table.group(1).splitlines() if line.strip()}
 
 
-def job_text(output: str, rule: str) -> str:
-    """What a dry run prints of one rule's first job."""
-    job = re.search(rf"^(?:local)?rule {rule}:\n(.*?)(?:\n\n|\Z)", output, re.MULTILINE | re.DOTALL)
-    assert job is not None, f"{rule} is not in the plan"
-    return job.group(1)
-
-
 def make_checkout(root: Path, target: Path, survey: str = "tiny") -> Checkout:
     """Copy what Snakemake needs to `target`, with the tests' tiny survey beside the real ones."""
     target.mkdir(parents=True)
