@@ -21,8 +21,6 @@ sys.path.insert(0, str(LIB))
 shell.prefix(f"export PYTHONPATH={str(LIB)!r}; ")
 # Whose death ends every job, also one that starts a moment after it; and where EMR's machines are described.
 os.environ.update(DHS_SCHEDULER_PID=str(os.getpid()))
-# Threads that spin at a barrier starve the one they wait for when the machine has other work.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault(
     "DHS_EMR_CONFIG", str(Path(workflow.basedir) / "profiles" / "lambda" / "emr.yaml")
 )
