@@ -15,6 +15,7 @@ settings.load_profile("dark_halo_scope")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker a file, and one for all that share the finished run: session fixtures are made once a worker."""
     for item in items:
