@@ -1,5 +1,6 @@
 """Fixtures that every test package shares."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -13,14 +14,6 @@ settings.register_profile("dark_halo_scope", deadline=None)
 settings.load_profile("dark_halo_scope")
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker a file, and one for all that share the finished run: session fixtures are made once a worker."""
-    for item in items:
-        shares_run = "finished" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("finished run" if shares_run else str(item.path)))
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +42,16 @@ def reference_data(real_data: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout in which the main job has been run on the tiny survey."""
-    checkout = make_checkout(project_root, tmp_path_factory.mktemp("finished") / "checkout")
-    run = checkout.snakemake(MAIN_JOB)
-    assert run.returncode == 0, run.stderr[-6000:]
-    return checkout
+    """A checkout in which the main job has been run on the tiny survey; made once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / "done").exists():
+            return Checkout(folder / "checkout")
+        checkout = make_checkout(project_root, folder / "checkout")
+        run = checkout.snakemake(MAIN_JOB)
+        assert run.returncode == 0, run.stderr[-6000:]
+        (folder / "done").touch()
+        return checkout
