@@ -49,9 +49,23 @@ def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from _mappings(item)
 
 
-def named_uris(values: Any) -> set[str]:
-    """Every `uri` in a result file: a manifest's prefix, or a single file such as the weights behind best.json."""
-    return {item["uri"] for item in _mappings(values) if isinstance(item.get("uri"), str)}
+def _is_file_entry(item: Mapping[str, Any]) -> bool:
+    return item.keys() >= _FILE_KEYS and "objects" not in item
+
+
+def _located(path: Path, item: Mapping[str, Any]) -> str:
+    """Where the `uri` of a mapping in the result file `path` points.
+
+    A manifest's prefix is relative to the working directory; a single file, such as the weights behind best.json, to
+    the file that names it, so that the two can be copied together.
+    """
+    uri = str(item["uri"])
+    return (path.parent / uri).as_posix() if _is_file_entry(item) and storage.is_local(uri) else uri
+
+
+def named_uris(path: Path, values: Any) -> set[str]:
+    """Every place that a result file names: a manifest's prefix, or a single file."""
+    return {_located(path, item) for item in _mappings(values) if isinstance(item.get("uri"), str)}
 
 
 def verify_result(path: Path, values: Any) -> int:
@@ -64,11 +78,10 @@ def verify_result(path: Path, values: Any) -> int:
         manifest = load_manifest(path)
         verify_manifest(manifest)
         return manifest.objects
-    files = [item for item in _mappings(values) if item.keys() >= _FILE_KEYS and "objects" not in item]
+    files = [item for item in _mappings(values) if _is_file_entry(item)]
     for item in files:
-        uri = str(item["uri"])
-        if storage.is_local(uri):
-            _verify_file(Path(uri), item, path)
+        if storage.is_local(str(item["uri"])):
+            _verify_file(Path(_located(path, item)), item, path)
     return len(files)
 
 
@@ -85,7 +98,7 @@ def orphans(results: Path, data_root: str | None = None) -> list[Orphan]:
     Raises:
         CorruptDataError: a result file cannot be read, so that what it names is not known.
     """
-    named = {_absolute(uri) for _, values in result_files(results) for uri in named_uris(values)}
+    named = {_absolute(uri) for path, values in result_files(results) for uri in named_uris(path, values)}
     roots = {results.as_posix(): results}
     if data_root is not None:
         # `attempt` puts the data of results/x.json below <data root>/results/x.

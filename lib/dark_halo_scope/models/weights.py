@@ -53,7 +53,8 @@ def save_model(path: Path, model: LensFinder6CH, preprocess: Preprocess6CH, card
         },
         "parameters": model.parameters_count,
     }
-    write_json(weights.with_suffix(".json"), described)
+    # The card lies in the weights' own folder.
+    write_json(weights.with_suffix(".json"), {**described, "weights": {**described["weights"], "uri": weights.name}})
     return described
 
 
