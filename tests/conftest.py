@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,24 @@ def real_data() -> Path:
 def reference_data(real_data: Path) -> Path:
     """Folder of independent physics values, beside the real survey files."""
     return _existing(real_data.parent / "reference", "reference physics values")
+
+
+@pytest.fixture
+def in_fork() -> Callable[[Callable[[], None]], int]:
+    """Run a function in a forked child and return how that ended: an exit status, or minus a signal."""
+
+    def run(function: Callable[[], None]) -> int:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                function()
+                status = 0
+            finally:
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -29,21 +29,3 @@ def run_python(tmp_path: Path) -> RunPython:
         )
 
     return run
-
-
-@pytest.fixture
-def in_fork() -> Callable[[Callable[[], None]], int]:
-    """Run a function in a forked child and return how that ended: an exit status, or minus a signal."""
-
-    def run(function: Callable[[], None]) -> int:
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                function()
-                status = 0
-            finally:
-                os._exit(status)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-    return run

@@ -1,12 +1,11 @@
 """Servers that fail on purpose, and a tiny workflow to kill."""
 
-import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -152,21 +151,3 @@ def broken_s3(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """A bucket whose server gives the scripted answers of `server`."""
     _point_s3_at(monkeypatch, server.url)
     return "s3://bucket"
-
-
-@pytest.fixture
-def in_fork() -> Callable[[Callable[[], None]], int]:
-    """Run a function in a forked child and return how that ended: an exit status, or minus a signal."""
-
-    def run(function: Callable[[], None]) -> int:
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                function()
-                status = 0
-            finally:
-                os._exit(status)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-    return run

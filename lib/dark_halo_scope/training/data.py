@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.evaluation.pairs import Pairs
 from dark_halo_scope.images.samplers import CLASSES, ClassMix
 from dark_halo_scope.models.predict import meta_array
 
@@ -19,20 +20,8 @@ RESIDENT_SHARE = 0.4
 EXTRA = "hard_negative_"  # before the names of further hard negatives
 
 
-class PairedImages(Protocol):
-    """A packed split: arrays (N, 3, H, W) of nanomaggies per pixel and their rows, aligned."""
-
-    @property
-    def positive(self) -> NDArray[np.floating]: ...
-
-    @property
-    def control(self) -> NDArray[np.floating]: ...
-
-    @property
-    def hard_negative(self) -> NDArray[np.floating]: ...
-
-    @property
-    def rows(self) -> pa.Table: ...
+class PairedImages(Pairs, Protocol):
+    """Pairs that may bring further hard negatives, each an array like the first."""
 
     @property
     def extra(self) -> Mapping[str, NDArray[np.floating]]: ...
