@@ -16,7 +16,14 @@ from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.injection.arcs import NoSignalError, Row, add_noise, make_arc, psfs_of
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.priors import magnitude_weight
-from dark_halo_scope.injection.schema import BANDS, encode_stamp, hard_negative_column, stamp_schema
+from dark_halo_scope.injection.schema import (
+    BANDS,
+    SHUFFLED_IN_RINGS,
+    UNPAIRED,
+    encode_stamp,
+    hard_negative_column,
+    stamp_schema,
+)
 from dark_halo_scope.injection.sources import SourceBank
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.survey.coadds import BrickCoadds, Cutout
@@ -182,7 +189,7 @@ def _finished(
         "sampling_weight": row["sampling_weight"],
     }
     if row["is_control"]:
-        return values | {"stamp_npz": control}
+        return values | {"stamp_npz": control, "control_kind": UNPAIRED}
     arc = make_arc(row, host.centre, psfs, host.invvar, host.good_r, bank, settings, PIXEL_SCALE)
     noisy = add_noise(arc, host.invvar, int(row["task_seed64"]), settings.shot_noise, PIXEL_SCALE)
     if row["target_arc_snr"] is not None:
@@ -196,7 +203,11 @@ def _finished(
         | dict(arc.measures)
         | {f"psf_fwhm_used_{band}": psf.fwhm for band, psf in zip(BANDS, psfs, strict=True)}
         | {name: encode_stamp(host.image + image, level=settings.npz_level) for name, image in blobs.items()}
-        | {"ctrl_stamp_npz": control}
+        | {
+            "ctrl_stamp_npz": control,
+            "theta_e_arcsec_true": row["theta_e_arcsec"],
+            "hard_negative_kind": SHUFFLED_IN_RINGS,
+        }
     )
 
 

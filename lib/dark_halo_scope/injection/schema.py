@@ -45,20 +45,28 @@ PHASE_4C_FIELDS: tuple[pa.Field, ...] = (
     *_fields("stamp_npz", _BINARY, True),
 )
 
-# Added: the pair, the split, what the gates stratify by, and why a cutout failed.
+# Added: the pair, the split, what the gates stratify by, why a cutout failed, and what sets classes of negatives apart.
+# `theta_e_arcsec_true` is theta_E as the physics here means it, where stored data mean something else by their own.
 ADDED_FIELDS: tuple[pa.Field, ...] = (
     *_fields("split", _STRING, False),
     *_fields("healpix_128", _INT64, False),
     *_fields("objid", _INT64, True),
-    *_fields("galaxy_id source_mode source_id cutout_reason", _STRING, True),
+    *_fields("galaxy_id source_mode source_id cutout_reason control_kind hard_negative_kind", _STRING, True),
     *_fields(
         "sampling_weight z_phot arc_snr_maxpix src_mag_r src_n lensed_mag_g lensed_mag_r lensed_mag_z psfsize_g "
-        "psfsize_z psfdepth_g psfdepth_z gmag rmag zmag w1mag host_offset_x_arcsec host_offset_y_arcsec",
+        "psfsize_z psfdepth_g psfdepth_z gmag rmag zmag w1mag host_offset_x_arcsec host_offset_y_arcsec "
+        "theta_e_arcsec_true edge_difference",
         _FLOAT64,
         True,
     ),
     *_fields("ctrl_stamp_npz hardneg_stamp_npz", _BINARY, True),
 )
+
+# `control_kind` of an unpaired dataset's controls; other negatives have the name of their class.
+UNPAIRED = "unpaired"
+# `hard_negative_kind`: where the arc's light was shuffled, before the PSF or after it.
+SHUFFLED_IN_RINGS = "rings"
+SHUFFLED_PIXELS = "pixels"
 
 BLOB_COLUMNS = ("stamp_npz", "ctrl_stamp_npz", "hardneg_stamp_npz")
 
