@@ -71,7 +71,7 @@ def distributions(rows: pa.Table) -> dict[str, Any]:
         chosen = rows.filter(pa.array(pair & (split == name)))
         weights = np.nan_to_num(column(chosen, "sampling_weight"))
         result[name] = {
-            column_name: _distribution(column(chosen, column_name), weights)
+            column_name: distribution(column(chosen, column_name), weights)
             for column_name in _DISTRIBUTIONS
             if column_name in rows.column_names
         }
@@ -149,7 +149,8 @@ def refusals(report: Mapping[str, Any], settings: DatasetCheckSettings) -> list[
     return reasons
 
 
-def _distribution(values: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, Any]:
+def distribution(values: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, Any]:
+    """Number, missing values and percentiles of values (N,), NaN where missing, and the percentiles weighted (N,)."""
     known = np.isfinite(values)
     result: dict[str, Any] = {"n": int(known.sum()), "missing": int((~known).sum())}
     values, weights = values[known], weights[known]
