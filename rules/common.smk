@@ -45,6 +45,13 @@ def refuse_other_survey(description: Path, survey: str) -> None:
         )
 
 
+def datasets_of(source: str) -> str:
+    """Wildcard constraint: the datasets that are built here (`build`), or that exist already (`existing`)."""
+    names = [name for name, file in CONFIG.datasets.items() if file.source == source]
+    # Without any, a pattern that nothing matches.
+    return "|".join(names) or "(?!)"
+
+
 def training_data(artifact: str):
     """Input function: `artifact` of the dataset that the generation is trained on."""
 

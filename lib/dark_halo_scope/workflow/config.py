@@ -1,8 +1,8 @@
 """What the YAML files under config/ hold: a section for each rule that takes settings."""
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dark_halo_scope.catalogue.config import LensSettings, ParentSettings
 from dark_halo_scope.core.config import Settings
@@ -11,6 +11,7 @@ from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.stamp_config import StampSettings
+from dark_halo_scope.injection.stored_config import StoredSettings
 from dark_halo_scope.paper.config import TrainingExamplesSettings
 from dark_halo_scope.survey.config import CoaddSettings, SurveySettings
 from dark_halo_scope.training.config import TrainSettings
@@ -34,13 +35,22 @@ class SurveyFile(Settings):
 
 
 class DatasetFile(Settings):
-    """config/datasets/<name>.yaml."""
+    """config/datasets/<name>.yaml: stamps that are built here (`manifest`), or that exist already (`stored`)."""
 
-    manifest: ManifestSettings
+    source: Literal["build", "existing"] = "build"
+    manifest: ManifestSettings | None = None
+    stored: StoredSettings | None = None
     stamps: StampSettings = StampSettings()
     quality: DatasetCheckSettings = DatasetCheckSettings()
     pack: PackSettings = PackSettings()
     examples: TrainingExamplesSettings = TrainingExamplesSettings()
+
+    @model_validator(mode="after")
+    def _section_of_source(self) -> "DatasetFile":
+        section = "manifest" if self.source == "build" else "stored"
+        if getattr(self, section) is None:
+            raise ValueError(f"source: {self.source} needs the section `{section}`")
+        return self
 
 
 class GenerationFile(Settings):
