@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.core.npz import NpzError, encode_npz
+from dark_halo_scope.core.npz import NpzError, decode_npz, encode_npz
 
 BANDS = "grz"
 
@@ -91,6 +91,26 @@ def encode_stamp(image: npt.NDArray[np.floating], bands: str = BANDS, level: int
     if image.ndim != 3 or len(image) != len(bands):
         raise NpzError(f"A stamp of bands {bands} must have shape ({len(bands)}, size, size), not {image.shape}.")
     return encode_npz({array_name(band): plane for band, plane in zip(bands, image, strict=True)}, level)
+
+
+def decode_stamp(blob: bytes, bands: str = BANDS, size: int | None = None) -> npt.NDArray[np.float32]:
+    """Unpack a stamp into (bands, size, size) float32 nanomaggies per pixel.
+
+    Args:
+        blob: NPZ bytes, or those inside one gzip wrapper.
+        bands: the planes wanted, in this order.
+        size: the size expected; None accepts any square.
+
+    Raises:
+        NpzError: (also a ValueError) not a stamp, too large, an object array, a missing band, or another shape.
+    """
+    planes = decode_npz(blob, [array_name(band) for band in bands])
+    shapes = {plane.shape for plane in planes}
+    shape = planes[0].shape
+    if len(shapes) != 1 or shape[0] != shape[1] or (size is not None and shape[0] != size):
+        wanted = "square and equal" if size is None else f"({size}, {size})"
+        raise NpzError(f"A stamp has planes of shape {sorted(shapes)}; they must be {wanted}.")
+    return np.stack(planes)
 
 
 def hard_negative_column(kind: str) -> str:
