@@ -56,6 +56,8 @@ def hosts(count: int = 60, seed: int = 3) -> pa.Table:
         "psf_bin": rng.integers(0, 4, count).astype(np.int32),
         "depth_bin": rng.integers(0, 4, count).astype(np.int32),
     }
+    strata = list(zip(values["split"], values["psf_bin"], values["depth_bin"], strict=True))
+    values["rank"] = np.array([strata[:i].count(stratum) for i, stratum in enumerate(strata)], np.int32)
     for name in (*MAGNITUDES, "sersic", "z_phot", "z_phot_std", "psfdepth_g", "psfdepth_r", "psfdepth_z", "ebv"):
         values[name] = rng.uniform(18, 21, count).astype(np.float32)
     for name in ("psfsize_g", "psfsize_r", "psfsize_z"):
@@ -175,11 +177,11 @@ def test_a_source_galaxy_is_in_one_split_whatever_the_bank():
 
 
 def test_sersic_sources_have_a_shape_and_no_galaxy():
-    rows = build(image_fraction=0.0).to_pylist()
+    rows = build(source_fractions={"sersic": 1, "image": 0}).to_pylist()
     assert {row["source_mode"] for row in rows} == {"sersic"}
     assert all(row["source_id"] is None and 0.5 <= row["src_n"] <= 4 for row in rows)
     assert len({row["src_e"] for row in rows}) > 10
-    modes = build(hosts(200), image_fraction=0.5)["source_mode"].to_pylist()
+    modes = build(hosts(200), source_fractions={"sersic": 0.5, "image": 0.5})["source_mode"].to_pylist()
     assert modes.count("image") / len(modes) == pytest.approx(0.5, abs=0.08)
 
 
@@ -276,7 +278,7 @@ def survey(spark, tmp_path_factory) -> Path:
 
 
 def run(survey: Path, output: Path, **changes) -> Path:
-    text = settings_for(**({"files": {"train": 3, "val": 1, "test": 1}} | changes)).model_dump_json()
+    text = settings_for(**({"hosts_per_file": 30} | changes)).model_dump_json()
     arguments = ["--survey", str(survey / "survey.json"), "--parent", str(survey / "parent.json")]
     manifest.main([*arguments, "--output", str(output), "--settings", text, "--spark-master", MASTER])
     return output

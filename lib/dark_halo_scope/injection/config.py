@@ -149,6 +149,21 @@ class HostLimits(Settings):
     test: int | None = Field(default=None, ge=1)
 
 
+class SourceFractions(Settings):
+    """Shares of the sources that are real galaxy images, discs with clumps, and plain Sersic profiles."""
+
+    sersic: float = Field(default=0.0, ge=0, le=1)
+    clumpy: float = Field(default=0.0, ge=0, le=1)
+    image: float = Field(default=1.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "SourceFractions":
+        total = self.sersic + self.clumpy + self.image
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"sersic, clumpy and image must sum to 1, not {total:g}")
+        return self
+
+
 class ManifestSettings(Settings):
     """All settings of `build_injection_manifest`."""
 
@@ -157,12 +172,13 @@ class ManifestSettings(Settings):
     bandset: Literal["grz"] = "grz"
     # null draws all parameters from the prior; a grid fixes theta_E, dmag, size, source ellipticity and shear.
     grid: GridName | None = None
+    # Share of positive hosts whose parameters are the grid's; the others' come from the prior.
+    grid_fraction: float = Field(default=1.0, gt=0, le=1)
     # Whether a grid's dmag is the source's magnitude before lensing, or the arc's.
     dmag_mode: Literal["unlensed", "lensed"] = "unlensed"
     prior: PriorSettings = PriorSettings()
     target_arc_snr: ArcSnrRange | None = None
-    # Fraction of sources that are real galaxy images; the rest are Sersic profiles.
-    image_fraction: float = Field(default=1.0, ge=0, le=1)
+    source_fractions: SourceFractions = SourceFractions()
     source_salt: str = "production_v1"
     # paired: every row is a positive and brings its own control stamp. unpaired: some galaxies are controls, wholly.
     controls: Literal["paired", "unpaired"] = "paired"
@@ -172,18 +188,22 @@ class ManifestSettings(Settings):
     seed: int = Field(default=13, ge=0)
     split_seed: int = Field(default=42, ge=0)
     same_object_arcsec: float = Field(default=1.0, gt=0)
-    files: PerSplit = PerSplit(train=64, val=16, test=16)  # output files; rows go by a hash of their brick
+    # A split's bricks are hashed to ceil(hosts / hosts_per_file) files: a Spark task holds one file's hosts or stamps,
+    # so that its memory does not grow with the survey.
+    hosts_per_file: int = Field(default=1000, ge=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> "ManifestSettings":
         if self.grid is None and self.dmag_mode == "lensed":
             raise ValueError("dmag_mode lensed needs a grid: the prior draws unlensed magnitudes")
-        if self.grid is not None and self.target_arc_snr is not None:
+        if self.grid is None and self.grid_fraction != 1:
+            raise ValueError("grid_fraction needs a grid")
+        if self.grid is not None and self.grid_fraction == 1 and self.target_arc_snr is not None:
             raise ValueError("target_arc_snr reweights the prior's magnitudes; a grid has none")
         return self
 
     @property
     def experiment_id(self) -> str:
         """`{tier}_stamp{N}_bands{bandset}_grid{grid}`, as earlier datasets name themselves."""
-        grid = "prior" if self.grid is None else f"grid_{self.grid}"
+        grid = "prior" if self.grid is None else f"grid_{self.grid}" + "_prior" * (self.grid_fraction < 1)
         return f"{self.tier}_stamp{self.stamp_size}_bands{self.bandset}_grid{grid}"

@@ -5,7 +5,7 @@ cores, partitions and the order of files change nothing. Columns are those of ea
 
 - `galaxy_id`, `objid`, `release`, `type`, shape, magnitudes, photo-z, cell and split of the host;
 - `src_mag_r`, the unlensed r magnitude (null where `dmag_mode` is lensed: `src_dmag` then refers to the arc);
-- `source_mode` (image, sersic), `source_id` (IDENT in the bank, as text; null for Sersic sources), `src_n`;
+- `source_mode` (image, clumpy, sersic), `source_id` (IDENT in the bank, as text; null unless image), `src_n` (Sersic);
 - `caustic_radius_arcsec`, within whose multiple the source position was drawn;
 - `target_arc_snr`: where it is not null, whoever renders the arc scales the unlensed flux in all bands until the arc's
   matched-filter arc_snr over g, r, z equals it, sets src_mag_r and src_dmag accordingly, and sampling_weight, null
@@ -17,8 +17,13 @@ every positive brings the stamp without its arc.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
 from io import BytesIO
+from math import ceil
+from operator import and_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dark_halo_scope.catalogue.splits import SPLITS, assert_disjoint, file_of_brick, near_other_split, split_of_key
+from dark_halo_scope.catalogue.splits import SPLITS, assert_disjoint, near_other_split, split_of_key
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
@@ -42,8 +47,8 @@ from dark_halo_scope.core.manifest import (
     write_object,
 )
 from dark_halo_scope.injection import priors
+from dark_halo_scope.injection.assignment import Stratum, assign
 from dark_halo_scope.injection.config import ManifestSettings
-from dark_halo_scope.injection.grids import GRIDS, GridPoint
 from dark_halo_scope.injection.sources import open_bank
 from dark_halo_scope.injection.stamp_config import SourceBankSettings
 from dark_halo_scope.injection.tasks import DRAWS, choice, hash_fraction, task_id, task_seed, uniforms
@@ -65,9 +70,8 @@ AB_ZERO_POINT = 22.5
 CONTROL = "CONTROL"
 PRIOR = "PRIOR"
 
-# Offset of the seed that decides which galaxies are controls, as in phase 4a.
-_CONTROL_SEED_OFFSET = 7003
 _BINS = 4
+_ORDER_STEPS = 1024  # of the hash that orders hosts, to find about where a limit lies
 _BIN_STEP = 1e-3  # arcsec and mag: quantiles are taken of rounded values, so that no partitioning moves them
 
 _STRING, _I32, _I64, _F64 = pa.string(), pa.int32(), pa.int64(), pa.float64()
@@ -124,28 +128,13 @@ def split_sources(idents: Sequence[int], seed: int) -> dict[str, tuple[int, ...]
     return {split: tuple(group) for split, group in groups.items()}
 
 
-def is_control_galaxy(galaxy: str, settings: ManifestSettings) -> bool:
-    """Whether a galaxy is a control, in all its replicates; never in a paired dataset."""
-    if settings.controls == "paired":
-        return False
-    return hash_fraction(f"{galaxy}|{settings.seed + _CONTROL_SEED_OFFSET}") < settings.control_fraction
-
-
-def grid_point(galaxy: str, settings: ManifestSettings) -> GridPoint | None:
-    """The grid's cell that a galaxy takes in all its replicates; None where parameters come from the prior."""
-    if settings.grid is None:
-        return None
-    points = GRIDS[settings.grid].points()
-    return points[int(hash_fraction(f"{galaxy}|{settings.seed}|grid") * len(points))]
-
-
 def build_tasks(
     hosts: pa.Table, settings: ManifestSettings, sources: Mapping[str, Sequence[int]], selection_set: str
 ) -> pa.Table:
     """All tasks of some hosts.
 
     Args:
-        hosts: columns of the parent sample, and int32 psf_bin and depth_bin.
+        hosts: columns of the parent sample, and int32 psf_bin, depth_bin and rank (from 0, within the stratum).
         settings: of the manifest.
         sources: IDENTs of the source galaxies of each split.
         selection_set: name of the parent selection.
@@ -194,14 +183,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     survey = load_survey(args.survey)
     parent = load_manifest(args.parent, "parent")
     sources: dict[str, tuple[int, ...]] = {split: () for split in SPLITS}
-    if settings.image_fraction > 0:
+    if settings.source_fractions.image > 0:
         bank = open_bank(survey.verified(survey.files.sources), SourceBankSettings())
         sources = split_sources(bank.idents.tolist(), settings.split_seed)
         empty = [split for split, idents in sources.items() if not idents]
         if empty:
             raise BadInputError(
                 f"The source bank's {len(bank)} galaxies leave none for {', '.join(empty)}; give a larger bank, or "
-                "set image_fraction to 0."
+                "set source_fractions.image to 0."
             )
     with (
         attempt(args.output, "manifest", MODULE, settings, [args.survey, args.parent], args.data_root) as work,
@@ -239,7 +228,14 @@ def _build(
     for bin_name, column in (("psf_bin", "psfsize_r"), ("depth_bin", "psfdepth_r")):
         above = [sql.when(sql.col(column) > edge, 1).otherwise(0) for edge in edges[column]]
         usable = usable.withColumn(bin_name, sum(above, sql.lit(0)).cast("int"))
-    hosts = _limited(usable, settings)
+    kept = _kept(usable, settings)
+    files = {
+        split: ceil(
+            sum(taken.hosts for stratum, taken in kept.items() if stratum.split == split) / settings.hosts_per_file
+        )
+        for split in SPLITS
+    }
+    hosts = _with_files(_ranked(usable, kept), files)
     target = str(work.prefix) if storage.is_local(work.uri) else work.uri
     selection_set = str(parent.facts["lrg_mode"])
 
@@ -301,13 +297,10 @@ def _prepared(hosts: pa.Table, settings: ManifestSettings) -> pa.Table:
     split_N = hosts["split"].to_numpy(zero_copy_only=False).astype(str)
     # One by one, so that pairs are left to the gate over all files.
     assert_disjoint(ra_N, dec_N, hosts["healpix_128"].to_numpy(), split_N, 0.0, settings.split_seed)
-    files = {split: getattr(settings.files, split) for split in SPLITS}
-    galaxies = _galaxy_ids(hosts)
-    names = hosts["brickname"].to_pylist()
     extra = {
         "near_border": pa.array(near_other_split(ra_N, dec_N, settings.same_object_arcsec, settings.split_seed)),
-        "file": pa.array([file_of_brick(n, files[s]) for n, s in zip(names, split_N, strict=True)], _I32),
-        "host_order": pa.array([hash_fraction(f"{galaxy}|{settings.seed}|host") for galaxy in galaxies], _F64),
+        "brick_order": pa.array([hash_fraction(name) for name in hosts["brickname"].to_pylist()], _F64),
+        "host_order": pa.array([hash_fraction(f"{name}|{settings.seed}|host") for name in _galaxy_ids(hosts)], _F64),
     }
     for name, values in extra.items():
         hosts = hosts.append_column(name, values)
@@ -332,26 +325,62 @@ def _quartiles(hosts: "DataFrame", column: str) -> list[float]:
     return [round(float(step_K[place] + 1) * _BIN_STEP, 6) for place in places]
 
 
-def _limited(hosts: "DataFrame", settings: ManifestSettings) -> "DataFrame":
-    """At most `max_hosts` of each split, the same number from each bin of PSF and depth, first in hash order."""
-    limits = {split: getattr(settings.max_hosts, split) for split in SPLITS}
-    if all(limit is None for limit in limits.values()):
-        return hosts
+@dataclass(frozen=True)
+class _Kept:
+    """Which hosts of a stratum take part: the first `hosts` in hash order, all of which have less than `below`."""
+
+    hosts: int
+    below: float
+
+
+def _kept(hosts: "DataFrame", settings: ManifestSettings) -> dict[Stratum, _Kept]:
+    """All hosts of each stratum, or at most an even share of the split's `max_hosts`."""
+    from pyspark.sql import functions as sql
+
+    step = sql.floor(sql.col("host_order") * _ORDER_STEPS).alias("step")
+    steps: dict[Stratum, Counter[int]] = {}
+    for *key, place, count in hosts.groupBy("split", "psf_bin", "depth_bin", step).count().collect():
+        steps.setdefault(Stratum(*key), Counter())[place] = count
+    kept = {}
+    for stratum, counts in steps.items():
+        limit = getattr(settings.max_hosts, stratum.split)
+        number = sum(counts.values())
+        if limit is not None:
+            share, rest = divmod(limit, _BINS**2)
+            number = min(number, share + (stratum.psf_bin * _BINS + stratum.depth_bin < rest))
+        place_K, count_K = (np.array(values) for values in zip(*sorted(counts.items()), strict=True))
+        last = place_K[np.searchsorted(np.cumsum(count_K), number)]
+        kept[stratum] = _Kept(number, (int(last) + 1) / _ORDER_STEPS)
+    return kept
+
+
+def _ranked(hosts: "DataFrame", kept: Mapping[Stratum, _Kept]) -> "DataFrame":
+    """The hosts that take part, each with its `rank` in its stratum.
+
+    Only hosts that can be among the first are sorted, so that a limit far below the parent sample is cheap; what is
+    sorted may be any number, because Spark's sort and a window's buffer (4,096 rows) go to disk where memory is short.
+    """
     from pyspark.sql import Window
     from pyspark.sql import functions as sql
 
+    below, number = sql.lit(0.0), sql.lit(0)
+    for stratum, taken in kept.items():
+        values = asdict(stratum)
+        here = reduce(and_, (sql.col(name) == value for name, value in values.items()))
+        below, number = sql.when(here, taken.below).otherwise(below), sql.when(here, taken.hosts).otherwise(number)
     window = Window.partitionBy("split", "psf_bin", "depth_bin").orderBy("host_order", "brickname", "objid")
-    ranked = hosts.withColumn("rank", sql.row_number().over(window))
-    place = sql.col("psf_bin") * _BINS + sql.col("depth_bin")
-    kept = sql.lit(False)
-    for split, limit in limits.items():
-        if limit is None:
-            kept = kept | (sql.col("split") == split)
-            continue
-        share, rest = divmod(limit, _BINS**2)
-        allowed = sql.lit(share) + sql.when(place < rest, 1).otherwise(0)
-        kept = kept | ((sql.col("split") == split) & (sql.col("rank") <= allowed))
-    return ranked.filter(kept).drop("rank")
+    ranked = hosts.filter(sql.col("host_order") < below).withColumn("rank", sql.row_number().over(window) - 1)
+    return ranked.filter(sql.col("rank") < number)
+
+
+def _with_files(hosts: "DataFrame", files: Mapping[str, int]) -> "DataFrame":
+    """Hosts with the number of the output file that their brick goes to, of so many files of their split."""
+    from pyspark.sql import functions as sql
+
+    count = sql.lit(0)
+    for split, number in files.items():
+        count = sql.when(sql.col("split") == split, number).otherwise(count)
+    return hosts.withColumn("file", sql.floor(sql.col("brick_order") * count).cast("int"))
 
 
 def _write_file(
@@ -378,9 +407,12 @@ def _write_file(
 def _identities(hosts: pa.Table, settings: ManifestSettings, selection_set: str) -> list[dict[str, Any]]:
     """One record per task: its host's row, identity and seed."""
     rows: list[dict[str, Any]] = []
-    columns = (hosts[name].to_pylist() for name in ("split", "brickname", "ra", "dec"))
-    for index, (galaxy, split, brick, ra, dec) in enumerate(zip(_galaxy_ids(hosts), *columns, strict=True)):
-        control, point = is_control_galaxy(galaxy, settings), grid_point(galaxy, settings)
+    columns = (hosts[name].to_pylist() for name in ("split", "psf_bin", "depth_bin", "rank", "brickname", "ra", "dec"))
+    for index, (galaxy, split, psf_bin, depth_bin, rank, brick, ra, dec) in enumerate(
+        zip(_galaxy_ids(hosts), *columns, strict=True)
+    ):
+        assigned = assign(Stratum(split, psf_bin, depth_bin), rank, settings)
+        control, point = assigned.is_control, assigned.point
         config = CONTROL if control else PRIOR if point is None else point.config_id
         # Replicates of a control would be the same stamp again.
         for replicate in range(1 if control else getattr(settings.replicates, split)):
@@ -412,19 +444,19 @@ def _drawn(
     u = dict(zip(DRAWS, uniforms([row["seed"] for row in rows]).T, strict=True))
     prior = settings.prior
     rmag_N = host["rmag"].astype(np.float64)
-    if settings.grid is None:
-        theta_e_N = priors.theta_e(u["theta_e"], prior.theta_e)
-        mag_N = priors.magnitude(u["mag_r"], prior.magnitude)
-        reff_N = priors.size(u["reff"], mag_N, prior.size)
-        src_e_N = priors.rayleigh(u["src_e"], prior.shape.e_scale, prior.shape.max_e)
-        shear_N = priors.rayleigh(u["shear"], prior.lens.shear_scale, prior.lens.max_shear)
-        dmag_N = mag_N - rmag_N
-    else:
-        theta_e_N, dmag_N, reff_N, src_e_N, shear_N = (
-            np.array([getattr(row["point"], name) for row in rows], dtype=np.float64)
-            for name in ("theta_e", "dmag", "reff", "src_e", "shear")
-        )
-        mag_N = rmag_N + dmag_N if settings.dmag_mode == "unlensed" else np.full(len(rows), np.nan)
+    mag_N = priors.magnitude(u["mag_r"], prior.magnitude)
+    parameters = {
+        "theta_e": priors.theta_e(u["theta_e"], prior.theta_e),
+        "dmag": mag_N - rmag_N,
+        "reff": priors.size(u["reff"], mag_N, prior.size),
+        "src_e": priors.rayleigh(u["src_e"], prior.shape.e_scale, prior.shape.max_e),
+        "shear": priors.rayleigh(u["shear"], prior.lens.shear_scale, prior.lens.max_shear),
+    }
+    gridded_N = np.array([row["point"] is not None for row in rows], dtype=bool)
+    for name, values_N in parameters.items():
+        values_N[gridded_N] = [getattr(row["point"], name) for row in rows if row["point"] is not None]
+    theta_e_N, dmag_N, reff_N, src_e_N, shear_N = parameters.values()
+    mag_N[gridded_N] = (rmag_N + dmag_N)[gridded_N] if settings.dmag_mode == "unlensed" else np.nan
     lens_e_N, lens_phi_N = priors.lens_ellipticity(
         u["lens_e1"],
         u["lens_e2"],
@@ -443,13 +475,15 @@ def _drawn(
     )
     x_N, y_N = priors.offset(u["offset_radius"], u["offset_angle"], prior.offset_caustics * caustic_N)
     gr_N, rz_N = priors.colours(u["colour_gr"], u["colour_rz"], prior.colour)
-    image_N = ~control_N & (u["source_mode"] < settings.image_fraction)
-    sersic_N = ~control_N & ~image_N
+    fractions = settings.source_fractions
+    image_N = ~control_N & (u["source_mode"] < fractions.image)
+    clumpy_N = ~control_N & ~image_N & (u["source_mode"] < fractions.image + fractions.clumpy)
+    sersic_N = ~(control_N | image_N | clumpy_N)
     # A galaxy image brings its own shape.
     src_e_N = np.where(image_N, 0.0, src_e_N)
     target_N = np.full(len(rows), np.nan)
     if settings.target_arc_snr is not None:
-        target_N = priors.arc_snr(u["arc_snr"], settings.target_arc_snr)
+        target_N[~gridded_N] = priors.arc_snr(u["arc_snr"][~gridded_N], settings.target_arc_snr)
     required = {
         "theta_e_arcsec": theta_e_N,
         "src_dmag": dmag_N,
@@ -475,11 +509,8 @@ def _drawn(
         **{name: np.where(control_N, np.nan, values) for name, values in optional.items()},
         "src_n": np.where(sersic_N, priors.sersic_index(u["sersic_n"], prior.shape), np.nan),
         "sampling_weight": np.where(control_N | np.isnan(target_N), 1.0, np.nan),
-        "dmag_mode": [None if control else settings.dmag_mode for control in control_N],
-        "source_mode": [
-            None if control else "image" if image else "sersic"
-            for control, image in zip(control_N, image_N, strict=True)
-        ],
+        "dmag_mode": _labels((~control_N, "unlensed"), (gridded_N, settings.dmag_mode)),
+        "source_mode": _labels((image_N, "image"), (clumpy_N, "clumpy"), (sersic_N, "sersic")),
         "source_id": [
             _source(row, settings, sources) if image else None for row, image in zip(rows, image_N, strict=True)
         ],
@@ -489,6 +520,15 @@ def _drawn(
 def _source(row: Mapping[str, Any], settings: ManifestSettings, sources: Mapping[str, Sequence[int]]) -> str:
     idents = sources[row["split"]]
     return str(idents[choice(row["task_id"], settings.source_salt, len(idents))])
+
+
+def _labels(*places: tuple[NDArray[np.bool_], str]) -> list[str | None]:
+    """The label of each row, the last one given whose rows these are; None where there is none."""
+    labels: list[str | None] = [None] * len(places[0][0])
+    for rows_N, label in places:
+        for row in np.flatnonzero(rows_N):
+            labels[row] = label
+    return labels
 
 
 def _column(values: Any, dtype: pa.DataType) -> pa.Array:
