@@ -50,3 +50,28 @@ rule select_parent_sample:
         "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.catalogue.parent --"
         " --survey {input.survey} --lenses {input.lenses}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule measure_sources:
+    input:
+        survey="results/survey.json",
+        code=code("dark_halo_scope.injection.measure_sources", "spark"),
+    output:
+        "results/catalogue/sources.json",
+    log:
+        "logs/measure_sources.log",
+    benchmark:
+        "benchmarks/measure_sources.tsv"
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        settings=settings("survey", "sources"),
+    message:
+        "Measuring every galaxy of the source bank"
+    shell:
+        "exec python -m dark_halo_scope.injection.measure_sources --survey {input.survey} --processes {threads}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"

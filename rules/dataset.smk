@@ -32,6 +32,7 @@ rule inject_stamps:
         survey="results/survey.json",
         manifest="results/datasets/{dataset}/manifest.json",
         coadds="results/datasets/{dataset}/coadds.json",
+        sources="results/catalogue/sources.json",
         code=code("dark_halo_scope.injection.stamps", "spark"),
     output:
         "results/datasets/{dataset}/stamps.json",
@@ -53,7 +54,7 @@ rule inject_stamps:
         "Injecting the arcs of {wildcards.dataset} (Spark: {resources.spark})"
     shell:
         "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.injection.stamps --"
-        " --survey {input.survey} --manifest {input.manifest} --coadds {input.coadds}"
+        " --survey {input.survey} --manifest {input.manifest} --coadds {input.coadds} --sources {input.sources}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 

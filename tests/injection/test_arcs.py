@@ -21,12 +21,12 @@ from dark_halo_scope.injection.arcs import (
     source_of,
     unlensed_fluxes,
 )
+from dark_halo_scope.injection.source_config import SourceBankSettings
 from dark_halo_scope.injection.sources import open_bank
 from dark_halo_scope.injection.stamp_config import (
     HardNegativeSettings,
     PsfSettings,
     ShotNoiseSettings,
-    SourceBankSettings,
     StampSettings,
 )
 from dark_halo_scope.lensing.render import render_arc

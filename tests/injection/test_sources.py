@@ -8,44 +8,12 @@ from astropy.io import fits
 from scipy import ndimage
 
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.injection.sources import (
-    half_light_radius,
-    isolate,
-    open_bank,
-    replace_psf,
-)
-from dark_halo_scope.injection.stamp_config import SourceBankSettings
+from dark_halo_scope.injection.galaxy_images import half_light_radius, isolate, replace_psf
+from dark_halo_scope.injection.source_config import SourceBankSettings
+from dark_halo_scope.injection.sources import open_bank
+from source_banks import gaussian, write_galsim_bank
 
 SETTINGS = SourceBankSettings()
-
-
-def _gaussian(size: int, sigma: float, x: float = 0.0, y: float = 0.0) -> np.ndarray:
-    rows, columns = np.indices((size, size)) - (size - 1) / 2
-    return np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
-
-
-def _write_bank(folder: Path, images: list[np.ndarray], psf: np.ndarray | None = None, **changes: object) -> Path:
-    fits.HDUList([fits.PrimaryHDU(images[0].astype(np.float32)), *map(fits.ImageHDU, images[1:])]).writeto(
-        folder / "images.fits"
-    )
-    if psf is not None:
-        fits.PrimaryHDU(psf).writeto(folder / "psfs.fits")
-    count = len(images)
-    values: dict[str, object] = {
-        "IDENT": np.arange(count) + 100,
-        "MAG": np.full(count, 22.5),
-        "BAND": np.array(["F814W"] * count),
-        "GAL_FILENAME": np.array(["images.fits"] * count),
-        "GAL_HDU": np.arange(count),
-        "PSF_FILENAME": np.array(["psfs.fits"] * count),
-        "PSF_HDU": np.zeros(count, int),
-        "PIXEL_SCALE": np.full(count, 0.03),
-        "NOISE_VARIANCE": np.full(count, 1e-6),
-        **changes,
-    }
-    path = folder / "real_galaxy_catalog.fits"
-    fits.BinTableHDU(np.rec.fromarrays(list(values.values()), names=list(values))).writeto(path)
-    return path
 
 
 def test_real_cosmos_galaxies_have_unit_flux_and_sextractor_sizes(real_data: Path) -> None:
@@ -86,12 +54,12 @@ def test_a_missing_psf_file_stops_deconvolution_but_not_plain_reading(real_data:
 
 def test_half_light_radius_of_a_gaussian_is_1_1774_sigma() -> None:
     for sigma in (2.0, 5.0, 9.0):
-        assert half_light_radius(_gaussian(101, sigma, 0.3, -0.4)) == pytest.approx(1.1774 * sigma, rel=0.01)
+        assert half_light_radius(gaussian(101, sigma, 0.3, -0.4)) == pytest.approx(1.1774 * sigma, rel=0.01)
 
 
 def test_noise_around_a_galaxy_does_not_inflate_it() -> None:
     rng = np.random.default_rng(1)
-    galaxy = 50 * _gaussian(151, 6.0) + rng.normal(0.0, 0.002, (151, 151))
+    galaxy = 50 * gaussian(151, 6.0) + rng.normal(0.0, 0.002, (151, 151))
     image = isolate(galaxy, 0.002, SETTINGS.threshold_sigma)
     assert image.sum() == pytest.approx(1.0)
     assert half_light_radius(image) == pytest.approx(1.1774 * 6, rel=0.03)
@@ -101,7 +69,7 @@ def test_noise_around_a_galaxy_does_not_inflate_it() -> None:
 
 
 def test_a_neighbour_is_left_out_and_the_galaxy_is_centred() -> None:
-    scene = 50 * _gaussian(151, 5.0, 12.0, -7.0) + 5 * _gaussian(151, 2.0, -50.0, 50.0)
+    scene = 50 * gaussian(151, 5.0, 12.0, -7.0) + 5 * gaussian(151, 2.0, -50.0, 50.0)
     image = isolate(scene, 0.002, SETTINGS.threshold_sigma)
     rows, columns = np.indices(image.shape) - (len(image) - 1) / 2
     assert abs((rows * image).sum()) < 0.51
@@ -110,7 +78,7 @@ def test_a_neighbour_is_left_out_and_the_galaxy_is_centred() -> None:
 
 
 def test_replacing_the_psf_gives_the_width_of_galaxy_and_target() -> None:
-    galaxy, psf = _gaussian(128, 4.0), _gaussian(33, 2.0)
+    galaxy, psf = gaussian(128, 4.0), gaussian(33, 2.0)
     seen = ndimage.gaussian_filter(galaxy, 2.0)
     target_sigma = 0.8
     sharp = replace_psf(seen, psf, target_sigma * 2.3548, noise=1e-6)
@@ -122,7 +90,7 @@ def test_replacing_the_psf_gives_the_width_of_galaxy_and_target() -> None:
 
 def test_an_image_is_read_once_and_an_unknown_ident_is_refused(tmp_path: Path) -> None:
     bank = open_bank(
-        _write_bank(tmp_path, [_gaussian(41, 3.0), _gaussian(41, 4.0)]), SourceBankSettings(cache_images=1)
+        write_galsim_bank(tmp_path, [gaussian(41, 3.0), gaussian(41, 4.0)]), SourceBankSettings(cache_images=1)
     )
     first = bank.galaxy(100)
     assert bank.galaxy(100) is first
@@ -134,7 +102,7 @@ def test_an_image_is_read_once_and_an_unknown_ident_is_refused(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["../images.fits", "/etc/passwd", "a/b.fits", ".."])
 def test_file_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
-    path = _write_bank(tmp_path, [_gaussian(41, 3.0)], GAL_FILENAME=np.array([name]))
+    path = write_galsim_bank(tmp_path, [gaussian(41, 3.0)], GAL_FILENAME=np.array([name]))
     with pytest.raises(BadInputError, match="only files beside it"):
         open_bank(path, SETTINGS)
 
@@ -144,7 +112,7 @@ def test_bad_banks_are_refused_with_the_reason(tmp_path: Path) -> None:
         open_bank(tmp_path / "none.fits", SETTINGS)
     with pytest.raises(BadInputError, match="found none"):
         open_bank(tmp_path, SETTINGS)
-    path = _write_bank(tmp_path, [np.zeros((21, 21)), np.full((21, 21), np.nan)])
+    path = write_galsim_bank(tmp_path, [np.zeros((21, 21)), np.full((21, 21), np.nan)])
     bank = open_bank(path, SETTINGS)
     with pytest.raises(BadInputError, match="no light"):
         bank.galaxy(100)
@@ -153,6 +121,6 @@ def test_bad_banks_are_refused_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_a_repeated_ident_is_refused(tmp_path: Path) -> None:
-    path = _write_bank(tmp_path, [_gaussian(41, 3.0)] * 2, IDENT=np.array([5, 5]))
+    path = write_galsim_bank(tmp_path, [gaussian(41, 3.0)] * 2, IDENT=np.array([5, 5]))
     with pytest.raises(BadInputError, match="repeats"):
         open_bank(path, SETTINGS)

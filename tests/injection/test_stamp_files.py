@@ -20,6 +20,7 @@ from dark_halo_scope.injection.stamp_files import Job, inject_file
 from dark_halo_scope.survey.cache_coadds import cache_coadds
 from dark_halo_scope.survey.config import CoaddSettings
 from dark_halo_scope.survey.description import load_survey
+from source_banks import write_sources
 
 BRICKS = ("0001p000", "0003p000", "0006p000")
 MISSING = "0008p000"
@@ -48,6 +49,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             table = pa.Table.from_pylist(here, schema=MANIFEST_SCHEMA)
             pq.write_table(table, work.prefix / f"manifest-{split}-{part:04d}.parquet")
         work.publish(rows_out=24, facts={"settings": {"replicates": {"train": 1, "val": 1, "test": 1}}})
+    write_sources(Path("sources.json"), [1])
     cache_coadds(Path("survey.json"), Path("manifest.json"), Path("coadds.json"), COADDS, tmp_path / "cache", 1)
     return tmp_path
 
@@ -55,6 +57,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _inject(folder: Path, output: str, master: str, **environment: str) -> Manifest:
     """Run the command line in a process of its own, as a user does."""
     arguments = ["--survey", "survey.json", "--manifest", "manifest.json", "--coadds", "coadds.json"]
+    arguments += ["--sources", "sources.json"]
     settings = ["--settings", json.dumps({"rows_per_file": 5}), "--spark-master", master, "--output", output]
     library = str(Path(__file__).resolve().parents[2] / "lib")
     done = subprocess.run(
@@ -88,7 +91,8 @@ def test_cores_and_hash_seeds_change_no_byte_and_no_row_is_lost(inputs: Path) ->
 def _job(folder: Path) -> Job:
     (folder / "out").mkdir()
     manifest, coadds = load_manifest(folder / "manifest.json"), load_manifest(folder / "coadds.json")
-    return Job(manifest, coadds, load_survey(folder / "survey.json"), StampSettings(), str(folder / "out"))
+    survey, sources = load_survey(folder / "survey.json"), load_manifest(folder / "sources.json")
+    return Job(manifest, coadds, survey, StampSettings(), str(folder / "out"), sources)
 
 
 def test_one_flipped_byte_in_a_coadd_is_an_error_that_names_the_file(inputs: Path) -> None:

@@ -16,6 +16,7 @@ MAIN_RULES = {
     "describe_survey",
     "match_lenses",
     "select_parent_sample",
+    "measure_sources",
     "build_injection_manifest",
     "cache_coadds",
     "inject_stamps",

@@ -49,8 +49,8 @@ from dark_halo_scope.core.manifest import (
 from dark_halo_scope.injection import priors
 from dark_halo_scope.injection.assignment import Stratum, assign
 from dark_halo_scope.injection.config import ManifestSettings
+from dark_halo_scope.injection.source_config import SourceBankSettings
 from dark_halo_scope.injection.sources import open_bank
-from dark_halo_scope.injection.stamp_config import SourceBankSettings
 from dark_halo_scope.injection.tasks import DRAWS, choice, hash_fraction, task_id, task_seed, uniforms
 from dark_halo_scope.lensing.lens import Lens
 from dark_halo_scope.lensing.magnification import caustic_radius

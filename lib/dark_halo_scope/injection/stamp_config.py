@@ -1,4 +1,4 @@
-"""Settings of `inject_stamps`: cutout, PSF, noise, hard negatives, source images and output files."""
+"""Settings of `inject_stamps`: cutout, PSF, noise, hard negatives and output files."""
 
 from typing import Literal
 
@@ -43,26 +43,12 @@ class HardNegativeSettings(Settings):
     block_segments: int = Field(default=8, ge=2)  # `blocks`: pieces of a band's azimuth that change places
 
 
-class SourceBankSettings(Settings):
-    """How a real galaxy image becomes a source.
-
-    `psf: keep` leaves the HST PSF (0.1") in, a twelfth of the ground's; `deconvolve` replaces it by a Gaussian of
-    `target_fwhm_arcsec`, and needs the bank's PSF files.
-    """
-
-    psf: Literal["keep", "deconvolve"] = "keep"
-    target_fwhm_arcsec: float = Field(default=0.06, gt=0)
-    threshold_sigma: float = Field(default=0.5, gt=0)  # of a pixel's noise, on the image smoothed by two pixels
-    cache_images: int = Field(default=2000, ge=1)
-
-
 class StampSettings(Settings):
     """All settings of `inject_stamps`. Stamp size, lens and source are the manifest's."""
 
     psf: PsfSettings = PsfSettings()
     shot_noise: ShotNoiseSettings = ShotNoiseSettings()
     hard_negatives: HardNegativeSettings = HardNegativeSettings()
-    sources: SourceBankSettings = SourceBankSettings()
     # A cutout with fewer usable pixels than this in any band is recorded as failed, not scored.
     min_good_fraction: float = Field(default=0.5, gt=0, le=1)
     # r pixels with one of these bits count as bad: NPRIMARY, BRIGHT, SATUR_R, ALLMASK_R, BAILOUT, MEDIUM (phase 4c).

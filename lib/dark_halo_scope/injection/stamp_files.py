@@ -18,8 +18,9 @@ from dark_halo_scope.core.errors import DarkHaloScopeError
 from dark_halo_scope.core.manifest import Manifest, ObjectEntry, verified_path, write_object
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.inject import inject_brick
-from dark_halo_scope.injection.sources import SourceBank, open_bank
-from dark_halo_scope.injection.stamp_config import SourceBankSettings, StampSettings
+from dark_halo_scope.injection.source_config import SourceBankSettings, SourceCheckSettings
+from dark_halo_scope.injection.sources import SourceBank, open_survey_bank
+from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.survey.cache_coadds import load_brick
 from dark_halo_scope.survey.description import SurveyDescription
 
@@ -33,6 +34,12 @@ class Job:
     survey: SurveyDescription
     settings: StampSettings
     target: str
+    sources: Manifest
+
+    @property
+    def bank_settings(self) -> SourceBankSettings:
+        """As the galaxies were measured, so that they are rendered with the sizes that were found."""
+        return SourceCheckSettings.model_validate(self.sources.facts["settings"]).bank
 
     @property
     def manifest_settings(self) -> ManifestSettings:
@@ -82,7 +89,7 @@ def _inject_file(name: str, job: Job) -> Iterator[Written]:
     tasks = pq.read_table(verified_path(job.manifest, name))
     stem = PurePosixPath(name).stem.removeprefix("manifest-")
     split = stem.rpartition("-")[0]
-    bank = _bank_of(job.survey.model_dump_json(), job.settings.sources) if _names_galaxies(tasks) else None
+    bank = _bank_of(job.survey.model_dump_json(), job.bank_settings) if _names_galaxies(tasks) else None
     missing = {item["brickname"] for item in job.coadds.facts["missing"]}
     bricks = tasks["brickname"].to_pylist()
     for number, part in enumerate(parts_of(bricks, job.settings.rows_per_file)):
@@ -114,13 +121,6 @@ def parquet_bytes(stamps: pa.Table) -> bytes:
         row_group_size=256,
     )
     return buffer.getvalue()
-
-
-def open_survey_bank(survey: SurveyDescription, settings: SourceBankSettings) -> SourceBank:
-    """The survey's source bank, every file checked or fetched on first use."""
-    uri = survey.files.sources
-    folder = uri.rpartition("/")[0]
-    return open_bank(survey.verified(uri), settings, lambda name: survey.verified(f"{folder}/{name}"))
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
 """Injected stamps: every task's positive, control and hard negative, cut out of the coadds.
 
-    manifest.json, coadds.json, survey.json -> stamps.json, `stamps-{split}-{file}-{part}.parquet`
+    manifest.json, coadds.json, sources.json, survey.json -> stamps.json, `stamps-{split}-{file}-{part}.parquet`
 
 Each manifest file holds all rows of its bricks, so that it is one unit of work: its bricks are opened once each, and a
 host's pixels are read once for all its tasks. Which rows share an output file follows from the data alone, and rows
@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--survey", type=Path, required=True, help="survey.json, whose file `sources` is the bank")
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json")
     parser.add_argument("--coadds", type=Path, required=True, help="coadds.json of the manifest's bricks")
+    parser.add_argument("--sources", type=Path, required=True, help="sources.json of the survey's source bank")
     parser.add_argument("--output", type=Path, required=True, help="stamps.json")
     parser.add_argument("--data-root", help="where the data go (default: beside the manifest)")
     args = parser.parse_args(argv)
@@ -75,13 +76,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [entry.name for entry in object_list(manifest) if entry.name.endswith(".parquet")]
     if not names:
         raise BadInputError(f"{args.manifest} holds no tasks; look at the selection of the parent sample.")
-    inputs = [args.survey, args.manifest, args.coadds]
+    sources = load_manifest(args.sources, "sources")
+    inputs = [args.survey, args.manifest, args.coadds, args.sources]
     with (
         attempt(args.output, "stamps", MODULE, settings, inputs, args.data_root) as work,
         spark_session(args.spark_master, "inject_stamps") as spark,
     ):
         target = str(work.prefix) if storage.is_local(work.uri) else work.uri
-        written = _collect(spark, names, Job(manifest, coadds, survey, settings, target))
+        written = _collect(spark, names, Job(manifest, coadds, survey, settings, target, sources))
         for item in written:
             if item.error is not None:
                 raise item.error

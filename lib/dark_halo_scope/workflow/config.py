@@ -10,6 +10,7 @@ from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.injection.config import ManifestSettings
+from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stored_config import StoredSettings
 from dark_halo_scope.paper.config import TrainingExamplesSettings
@@ -31,6 +32,7 @@ class SurveyFile(Settings):
     coadds: CoaddSettings
     lenses: LensSettings = LensSettings()
     parent: ParentSettings = ParentSettings()
+    sources: SourceCheckSettings = SourceCheckSettings()
     overrides: Overrides = Overrides()
 
 

@@ -1,0 +1,80 @@
+"""Source banks on disk, and sources.json by hand."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from astropy.io import fits
+
+from dark_halo_scope.core.manifest import attempt
+from dark_halo_scope.injection.galaxy_images import GalaxyImage
+from dark_halo_scope.injection.measure_sources import KIND, MODULE, ROWS, judged
+from dark_halo_scope.injection.source_config import SourceCheckSettings
+
+
+def gaussian(size: int, sigma: float, x: float = 0.0, y: float = 0.0) -> np.ndarray:
+    """A round Gaussian of unit flux, x and y pixels off the middle."""
+    rows, columns = np.indices((size, size)) - (size - 1) / 2
+    return np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+
+
+def write_galsim_bank(folder: Path, images: list[np.ndarray], psf: np.ndarray | None = None, **changes: object) -> Path:
+    """A bank in GalSim's format, IDENTs from 100 on; `changes` replaces columns of the catalogue."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fits.HDUList([fits.PrimaryHDU(images[0].astype(np.float32)), *map(fits.ImageHDU, images[1:])]).writeto(
+        folder / "images.fits"
+    )
+    if psf is not None:
+        fits.PrimaryHDU(psf).writeto(folder / "psfs.fits")
+    count = len(images)
+    values: dict[str, object] = {
+        "IDENT": np.arange(count) + 100,
+        "MAG": np.full(count, 22.5),
+        "BAND": np.array(["F814W"] * count),
+        "GAL_FILENAME": np.array(["images.fits"] * count),
+        "GAL_HDU": np.arange(count),
+        "PSF_FILENAME": np.array(["psfs.fits"] * count),
+        "PSF_HDU": np.zeros(count, int),
+        "PIXEL_SCALE": np.full(count, 0.03),
+        "NOISE_VARIANCE": np.full(count, 1e-6),
+        **changes,
+    }
+    path = folder / "real_galaxy_catalog.fits"
+    fits.BinTableHDU(np.rec.fromarrays(list(values.values()), names=list(values))).writeto(path)
+    return path
+
+
+class NamedGalaxies:
+    """A bank file of which only the names are known; see `sources.BankFile`."""
+
+    format = "galsim"
+    path = Path("real_galaxy_catalog.fits")
+
+    def __init__(self, idents: Sequence[int]) -> None:
+        self.idents = np.array(idents, dtype=np.int64)
+        self.magnitudes = np.full(len(idents), 23.0)
+        self.half_light_arcsec = np.full(len(idents), np.nan)
+        self.file_names = ["g.fits"] * len(idents)
+        self.places = np.arange(len(idents))
+
+    def read(self, row: int) -> GalaxyImage:
+        raise ValueError(f"row {row} has no image")
+
+    def files(self) -> dict[str, Path]:
+        return {}
+
+
+def write_sources(
+    output: Path, idents: Sequence[int], unusable: Sequence[int] = (), settings: SourceCheckSettings | None = None
+) -> Path:
+    """A sources.json of galaxies of 0.3", whatever bank they are of."""
+    settings = settings or SourceCheckSettings()
+    reasons = dict.fromkeys(unusable, "no light above the noise")
+    measured = [
+        (row, None if ident in reasons else 0.3, reasons.get(ident)) for row, ident in enumerate(map(int, idents))
+    ]
+    with attempt(output, KIND, MODULE, settings, []) as work:
+        pq.write_table(judged(NamedGalaxies(idents), measured, settings), work.prefix / ROWS)
+        work.publish(rows_out=len(idents), facts={"settings": settings.model_dump(mode="json")})
+    return output
