@@ -28,8 +28,18 @@ def write_packed(path: Path, splits: dict[str, toys.ToySplit]) -> None:
             for kind in kinds:
                 np.save(work.prefix / name / f"{kind}.npy", getattr(split, kind))
             pq.write_table(split.rows, work.prefix / name / "rows.parquet")
+            np.save(work.prefix / name / "negative.npy", split.control[:0])
+            pq.write_table(split.rows[:0], work.prefix / name / "negative_rows.parquet")
         counts = {name: split.rows.num_rows for name, split in splits.items()}
-        work.publish(facts={"splits": counts, "size": toys.SIZE, "bands": "grz", "kinds": list(kinds)})
+        work.publish(
+            facts={
+                "splits": counts,
+                "negatives": dict.fromkeys(counts, 0),
+                "size": toys.SIZE,
+                "bands": "grz",
+                "kinds": list(kinds),
+            }
+        )
 
 
 def write_model(path: Path) -> None:

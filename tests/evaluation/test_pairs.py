@@ -34,6 +34,6 @@ def test_the_annulus_lies_about_the_lens() -> None:
         weight = images[:, 0].sum(axis=1)
         return (weight * column).sum(axis=1) / np.maximum(weight.sum(axis=1), 1)
 
-    split = PackedSplit(positive=positive, control=control, hard_negative=control, rows=rows, extra={})
+    split = PackedSplit(positive, control, control, rows, negative=control[:0], negative_rows=rows[:0])
     scored = score_pairs(mean_column, split, {"G3": annulus_from_positive}, GateSettings(), np.random.default_rng(0))
     np.testing.assert_allclose(scored.logits["G3"], [0.0, offset], atol=0.03)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
 from dark_halo_scope.core.manifest import Manifest, attempt
-from dark_halo_scope.injection.schema import encode_stamp, stamp_schema
+from dark_halo_scope.injection.schema import UNPAIRED, encode_stamp, stamp_schema
 from dark_halo_scope.injection.stamp_files import parquet_bytes
 from dark_halo_scope.injection.stamps import MODULE
 
@@ -56,6 +56,7 @@ def stamp_rows(pairs: int = 120, seed: int = 0) -> list[dict[str, Any]]:
             "dec": float(dec[index]),
             "objid": index // 2,
             "theta_e_arcsec": 1.5,
+            "theta_e_arcsec_true": 1.5,
             "src_dmag": 3.0,
             "src_reff_arcsec": 0.3,
             "src_e": 0.1,
@@ -75,6 +76,24 @@ def stamp_rows(pairs: int = 120, seed: int = 0) -> list[dict[str, Any]]:
         }
         rows.append(values)
     return rows
+
+
+def as_control(row: dict[str, Any]) -> dict[str, Any]:
+    """Make a row an unpaired control: the host alone, no lens."""
+    row |= {"is_control": 1, "control_kind": UNPAIRED, "config_id": "CONTROL", "lens_model": "CONTROL"}
+    row |= {"stamp_npz": row["ctrl_stamp_npz"], "ctrl_stamp_npz": None, "hardneg_stamp_npz": None}
+    row |= {"theta_e_arcsec": 0.0, "theta_e_arcsec_true": None, "arc_snr": None, "lensed_mag_r": None}
+    row |= {"source_id": None, "source_mode": None}
+    return row
+
+
+def write_negatives(folder: Path, rows: list[dict[str, Any]]) -> tuple[Path, Manifest]:
+    """Publish cutouts without arcs behind negatives.json."""
+    output = folder / "negatives.json"
+    with attempt(output, "negatives", MODULE, {}, []) as work:
+        table = pa.Table.from_pylist(rows, schema=stamp_schema()).sort_by("task_id")
+        (work.prefix / "negatives-0000.parquet").write_bytes(parquet_bytes(table))
+        return output, work.publish(rows_out=len(rows))
 
 
 def write_stamps(

@@ -32,8 +32,18 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for kind in kinds:
                 np.save(work.prefix / name / f"{kind}.npy", getattr(split, kind))
             pq.write_table(split.rows, work.prefix / name / "rows.parquet")
+            np.save(work.prefix / name / "negative.npy", split.control[:0])
+            pq.write_table(split.rows[:0], work.prefix / name / "negative_rows.parquet")
         counts = {name: split.rows.num_rows for name, split in splits.items()}
-        work.publish(facts={"splits": counts, "size": SIZE, "bands": "grz", "kinds": list(kinds)})
+        work.publish(
+            facts={
+                "splits": counts,
+                "negatives": dict.fromkeys(counts, 0),
+                "size": SIZE,
+                "bands": "grz",
+                "kinds": list(kinds),
+            }
+        )
     return path
 
 

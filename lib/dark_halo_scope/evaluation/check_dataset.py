@@ -20,7 +20,7 @@ from dark_halo_scope.core.manifest import Manifest, load_manifest, verified_path
 from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
 from dark_halo_scope.evaluation.hybrids import geometry
-from dark_halo_scope.evaluation.pairs import column, host_labels, lens_centres
+from dark_halo_scope.evaluation.pairs import column, host_labels, lens_centres, true_theta_e
 from dark_halo_scope.evaluation.quality import (
     counts,
     distributions,
@@ -162,7 +162,7 @@ def _shortcuts(
         return {"pairs": 0}
     pairs = rows.take(pa.array(whole))
     where = geometry(
-        column(pairs, "theta_e_arcsec"),
+        true_theta_e(pairs),
         column(pairs, "psfsize_r"),
         images["positive"].shape[-2:],
         centre_N2=lens_centres(pairs),

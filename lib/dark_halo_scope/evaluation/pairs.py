@@ -63,6 +63,22 @@ def column(rows: pa.Table, name: str) -> NDArray[np.float64]:
     return np.asarray(rows.column(name).to_numpy(), dtype=float)
 
 
+def true_theta_e(rows: pa.Table) -> NDArray[np.float64]:
+    """(N,) Einstein radii in arcsec as the physics here means them, NaN where unknown.
+
+    Stored data may mean something else by `theta_e_arcsec`; whoever adopted them wrote `theta_e_arcsec_true`, and rows
+    without that column mean what this project means.
+    """
+    name = "theta_e_arcsec_true" if "theta_e_arcsec_true" in rows.column_names else "theta_e_arcsec"
+    return column(rows, name)
+
+
+def theta_e_over_psf(rows: pa.Table) -> NDArray[np.float64]:
+    """(N,) x = theta_E / psfsize_r, which strata are made of; NaN where theta_E or a positive psfsize_r is missing."""
+    psfsize = column(rows, "psfsize_r")
+    return true_theta_e(rows) / np.where(psfsize > 0, psfsize, np.nan)
+
+
 def lens_centres(rows: pa.Table) -> NDArray[np.float64] | None:
     """(N, 2) lens positions (x, y) from the stamps' centres in arcsec; None where rows do not say: at the centre."""
     names = ("host_offset_x_arcsec", "host_offset_y_arcsec")
@@ -100,7 +116,7 @@ def resolved_stratum(edges: tuple[float, ...]) -> str:
 
 def measurable_rows(rows: pa.Table) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """Which rows hold a good pair, and why the others do not."""
-    theta_e, psfsize = column(rows, "theta_e_arcsec"), column(rows, "psfsize_r")
+    theta_e, psfsize = true_theta_e(rows), column(rows, "psfsize_r")
     problems = {
         "theta_E or psfsize_r not positive": ~((theta_e > 0) & (psfsize > 0) & np.isfinite(theta_e + psfsize)),
         "cutout not ok": _flag(rows, "cutout_ok", default=1) != 1,
@@ -160,7 +176,7 @@ def score_pairs(
             continue
         batch_rows = rows.take(pa.array(batch))
         where = geometry(
-            column(batch_rows, "theta_e_arcsec"),
+            true_theta_e(batch_rows),
             column(batch_rows, "psfsize_r"),
             images["positive"].shape[-2:],
             centre_N2=lens_centres(batch_rows),
@@ -175,9 +191,8 @@ def score_pairs(
         kept.append(batch)
     index = np.concatenate(kept) if kept else np.empty(0, dtype=np.intp)
     kept_rows = rows.take(pa.array(index))
-    x = column(kept_rows, "theta_e_arcsec") / column(kept_rows, "psfsize_r")
     scored = {kind: np.concatenate(parts) if parts else np.empty(0) for kind, parts in logits.items()}
-    return ScoredPairs(scored, x, host_labels(kept_rows), dict(counts))
+    return ScoredPairs(scored, theta_e_over_psf(kept_rows), host_labels(kept_rows), dict(counts))
 
 
 def _flag(rows: pa.Table, name: str, default: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dark_halo_scope.catalogue.crossmatch import close_pairs, separation
 from dark_halo_scope.catalogue.splits import SPLITS, healpix_cell, split_of_cells
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
-from dark_halo_scope.evaluation.pairs import column, stratum_masks
+from dark_halo_scope.evaluation.pairs import column, stratum_masks, theta_e_over_psf
 
 # Columns whose distribution is reported, split by split.
 _DISTRIBUTIONS = (
@@ -34,8 +34,7 @@ def counts(rows: pa.Table, settings: DatasetCheckSettings) -> dict[str, Any]:
     control = column(rows, "is_control") == 1
     split = _text(rows, "split")
     pair = usable & ~control
-    with np.errstate(divide="ignore", invalid="ignore"):
-        x = column(rows, "theta_e_arcsec") / column(rows, "psfsize_r")
+    x = theta_e_over_psf(rows)
     hosts = _hosts(rows)
     result: dict[str, Any] = {}
     for name in SPLITS:

@@ -12,7 +12,7 @@ from scipy.special import expit
 from dark_halo_scope.core.errors import CorruptDataError
 from dark_halo_scope.core.quarantine import split_rows, write_quarantine
 from dark_halo_scope.evaluation.config import ScoreSettings
-from dark_halo_scope.evaluation.pairs import Pairs, Predict, column
+from dark_halo_scope.evaluation.pairs import Pairs, Predict, column, theta_e_over_psf
 
 #: Columns carried over from the packed rows where they have them; the first six always do.
 CARRIED = (
@@ -120,7 +120,7 @@ def _labelled(table: pa.Table, split: str, kind: str) -> pa.Table:
         "split": pa.array([split] * n, pa.string()),
         "kind": pa.array([kind] * n, pa.string()),
         "label": pa.array(np.full(n, int(kind == "positive"), dtype=np.int8)),
-        "theta_e_over_psf": pa.array(column(table, "theta_e_arcsec") / column(table, "psfsize_r")),
+        "theta_e_over_psf": pa.array(theta_e_over_psf(table)),
     }
     for name, values in added.items():
         table = table.append_column(name, values)

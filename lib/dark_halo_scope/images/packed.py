@@ -1,7 +1,8 @@
 """Packed splits: what training and evaluation read instead of stamps.
 
-Shape legend: N pairs, 3 bands g, r, z, H rows, W columns. Pixels are nanomaggies, float16. Row i of `rows.parquet`
-describes image i of every array; rows are sorted by task_id.
+Shape legend: N pairs, M negatives that are no pair's control, 3 bands g, r, z, H rows, W columns. Pixels are
+nanomaggies, float16. Row i of `rows.parquet` describes image i of every array of pairs, row i of
+`negative_rows.parquet` image i of `negative.npy`; both are sorted by task_id.
 """
 
 from collections.abc import Mapping
@@ -20,22 +21,28 @@ from dark_halo_scope.core.manifest import Manifest, load_manifest, verified_path
 KIND = "packed"
 SPLITS = ("train", "val", "test")
 IMAGE_KINDS = ("positive", "control", "hard_negative")
+NEGATIVE = "negative"
 ROWS = "rows.parquet"
+NEGATIVE_ROWS = "negative_rows.parquet"
 
 Array = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
 class PackedSplit:
-    """One split: read-only memory maps (N, 3, H, W) and the N rows that describe them.
+    """One split: read-only memory maps and the rows that describe them.
 
-    `extra` holds further kinds of hard negatives by name.
+    positive, control, hard_negative: (N, 3, H, W) pairs, and `rows` (N).
+    negative: (M, 3, H, W) unpaired controls and confusers, and `negative_rows` (M), whose `control_kind` says which.
+    extra: further kinds of hard negatives of the pairs, by name.
     """
 
     positive: Array
     control: Array
     hard_negative: Array
     rows: pa.Table
+    negative: Array
+    negative_rows: pa.Table
     extra: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -58,18 +65,26 @@ def open_packed(manifest_path: Path, split: str) -> PackedSplit:
     counts: dict[str, int] = manifest.facts.get("splits", {})
     if split not in counts:
         raise BadInputError(f"{manifest_path} has no split {split!r}; it has {', '.join(sorted(counts)) or 'none'}.")
-    shape = (counts[split], len(manifest.facts["bands"]), manifest.facts["size"], manifest.facts["size"])
-    arrays = {kind: _array(manifest, array_name(split, kind), shape) for kind in manifest.facts["kinds"]}
-    rows = pq.read_table(verified_path(manifest, f"{split}/{ROWS}"))
-    if rows.num_rows != counts[split]:
-        raise CorruptDataError(
-            f"{manifest_path}: {split}/{ROWS} has {rows.num_rows} rows, the arrays {counts[split]}; pack again."
-        )
+    if "negatives" not in manifest.facts:
+        raise BadInputError(f"{manifest_path} was packed before negatives had a place of their own; pack again.")
+    pairs, negatives = counts[split], manifest.facts["negatives"][split]
+    image = (len(manifest.facts["bands"]), manifest.facts["size"], manifest.facts["size"])
+    arrays = {kind: _array(manifest, array_name(split, kind), (pairs, *image)) for kind in manifest.facts["kinds"]}
     return PackedSplit(
         **{kind: arrays.pop(kind) for kind in IMAGE_KINDS},
-        rows=rows,
+        rows=_rows(manifest, f"{split}/{ROWS}", pairs),
+        negative=_array(manifest, array_name(split, NEGATIVE), (negatives, *image)),
+        negative_rows=_rows(manifest, f"{split}/{NEGATIVE_ROWS}", negatives),
         extra={kind.removeprefix("hard_negative_"): array for kind, array in arrays.items()},
     )
+
+
+def _rows(manifest: Manifest, name: str, count: int) -> pa.Table:
+    path = verified_path(manifest, name)
+    rows = pq.read_table(path)
+    if rows.num_rows != count:
+        raise CorruptDataError(f"{path} has {rows.num_rows} rows where its arrays have {count}; pack again.")
+    return rows
 
 
 def _array(manifest: Manifest, name: str, shape: tuple[int, ...]) -> Any:

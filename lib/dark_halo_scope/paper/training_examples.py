@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.evaluation.pairs import true_theta_e
 from dark_halo_scope.images.packed import open_packed
 from dark_halo_scope.paper.config import TrainingExamplesSettings
 from dark_halo_scope.paper.style import RC_PARAMS, lupton_rgb, save_figure
@@ -82,10 +83,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     settings = load_settings(arguments.settings, TrainingExamplesSettings)
     split = open_packed(arguments.packed, settings.split)
-    rows = split.rows.to_pandas()
-    chosen = choose_rows(
-        rows["theta_e_arcsec"].to_numpy(), rows["arc_snr"].to_numpy(), settings.pairs, settings.min_arc_snr
-    )
+    rows, theta_e = split.rows.to_pandas(), true_theta_e(split.rows)
+    chosen = choose_rows(theta_e, rows["arc_snr"].to_numpy(), settings.pairs, settings.min_arc_snr)
     images = [
         (
             np.asarray(split.positive[i], np.float32),
@@ -94,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         for i in chosen
     ]
-    labels = [f"$\\theta_E$ = {rows['theta_e_arcsec'][i]:.2f}″, S/N {rows['arc_snr'][i]:.0f}" for i in chosen]
+    labels = [f"$\\theta_E$ = {theta_e[i]:.2f}″, S/N {rows['arc_snr'][i]:.0f}" for i in chosen]
     figure = draw(images, labels, settings)
     for path in arguments.output:
         save_figure(figure, path)

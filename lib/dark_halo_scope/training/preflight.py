@@ -27,7 +27,14 @@ from dark_halo_scope.core.manifest import load_manifest, verified_path, verified
 from dark_halo_scope.evaluation.config import GateSettings
 from dark_halo_scope.evaluation.dataset_config import ShortcutSettings
 from dark_halo_scope.evaluation.hybrids import geometry
-from dark_halo_scope.evaluation.pairs import column, host_labels, resolved_stratum, stratum_masks
+from dark_halo_scope.evaluation.pairs import (
+    column,
+    host_labels,
+    resolved_stratum,
+    stratum_masks,
+    theta_e_over_psf,
+    true_theta_e,
+)
 from dark_halo_scope.evaluation.shortcuts import PairSample, measure_shortcuts
 from dark_halo_scope.images.codec import decode_stamp
 from dark_halo_scope.images.packed import open_packed
@@ -159,7 +166,7 @@ def check_batch(inputs: Inputs) -> str:
     if absent:
         raise BadInputError(f"A batch of {len(batch.rows)} images has no {' and no '.join(absent)}.")
     rows = data.rows.take(pa.array(np.unique(batch.rows)))
-    x = column(rows, "theta_e_arcsec") / column(rows, "psfsize_r")
+    x = theta_e_over_psf(rows)
     inside = np.mean((x >= X_RANGE[0]) & (x <= X_RANGE[1]))
     if inside < X_SHARE:
         raise BadInputError(
@@ -193,8 +200,7 @@ def check_gates_without_model(inputs: Inputs) -> str:
     gates = inputs.settings.validation.gates
     chosen = _random_rows(split.rows.num_rows, MODEL_FREE_PAIRS, inputs.settings.seed)
     rows = split.rows.take(pa.array(chosen))
-    theta_e, psfsize = column(rows, "theta_e_arcsec"), column(rows, "psfsize_r")
-    strata = {name: int(mask.sum()) for name, mask in stratum_masks(theta_e / psfsize, gates.strata).items()}
+    strata = {name: int(mask.sum()) for name, mask in stratum_masks(theta_e_over_psf(rows), gates.strata).items()}
     resolved = resolved_stratum(gates.strata)
     if strata[resolved] < gates.min_pairs:
         raise BadInputError(
@@ -313,7 +319,7 @@ def _pair_sample(split: Any, chosen: NDArray[np.int64], rows: pa.Table, gates: G
     read = partial(np.asarray, dtype=np.float32)
     positive = read(split.positive[chosen])
     where = geometry(
-        column(rows, "theta_e_arcsec"),
+        true_theta_e(rows),
         column(rows, "psfsize_r"),
         positive.shape[-2:],
         annulus_factor=gates.annulus_factor,
