@@ -1,3 +1,32 @@
+rule measure_arc_light:
+    input:
+        stamps="results/datasets/{dataset}/stamps.json",
+        lenses="results/catalogue/lenses.json",
+        coadds="results/datasets/{dataset}/coadds.json",
+        code=code("dark_halo_scope.evaluation.measure_arc_light", "spark"),
+    output:
+        "results/datasets/{dataset}/arc_light.json",
+    log:
+        "logs/measure_arc_light/{dataset}.log",
+    benchmark:
+        "benchmarks/measure_arc_light/{dataset}.tsv"
+    conda:
+        "../envs/spark.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=120,
+    params:
+        settings=settings("dataset", "arc_light"),
+        stamps=settings("dataset", "stamps"),
+    message:
+        "Measuring the light of arcs in {wildcards.dataset} and in known lenses"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.measure_arc_light --stamps {input.stamps} --lenses {input.lenses}"
+        " --coadds {input.coadds} --settings {params.settings:q} --stamp-settings {params.stamps:q}"
+        " --output {output} 2> >(tee {log} >&2)"
+
+
 rule score:
     input:
         model=deployed_model,

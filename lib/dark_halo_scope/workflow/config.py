@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from dark_halo_scope.catalogue.config import LensSettings, ParentSettings
 from dark_halo_scope.core.config import Settings
+from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
 from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
 from dark_halo_scope.images.config import PackSettings
@@ -44,6 +45,7 @@ class DatasetFile(Settings):
     stored: StoredSettings | None = None
     stamps: StampSettings = StampSettings()
     quality: DatasetCheckSettings = DatasetCheckSettings()
+    arc_light: ArcLightSettings = ArcLightSettings()
     pack: PackSettings = PackSettings()
     examples: TrainingExamplesSettings = TrainingExamplesSettings()
 
