@@ -14,7 +14,7 @@ SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete $(SNAKEMAKE_ARGS)
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
-setup: .venv/.installed java ## make .venv from the locks in envs/, and see to Java
+setup: .venv/.installed .spark35/.installed java ## make .venv and .spark35 from the locks in envs/, and see to Java
 
 .venv/.installed: $(LOCKS) pyproject.toml
 	@echo "Making .venv from envs/*.lock: about two minutes and 7 GB" >&2
@@ -22,6 +22,12 @@ setup: .venv/.installed java ## make .venv from the locks in envs/, and see to J
 	.venv/bin/python -m pip install --quiet uv==$(UV)
 	.venv/bin/python -m uv pip install --quiet --python .venv/bin/python $(addprefix -r ,$(LOCKS))
 	.venv/bin/python -m uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+	@touch $@
+
+# The Spark of EMR beside that of .venv: tests put it first on PYTHONPATH.
+.spark35/.installed: envs/spark35.lock | .venv/.installed
+	rm -rf .spark35
+	.venv/bin/python -m uv pip install --quiet --python .venv/bin/python --target .spark35 -r envs/spark35.lock
 	@touch $@
 
 java:

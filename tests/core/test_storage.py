@@ -170,3 +170,26 @@ def test_an_object_that_an_executor_lost_is_noticed(bucket, tmp_path, monkeypatc
     with pytest.raises(CorruptDataError, match=r"a\.npy has 0 of 3 bytes"):
         lose_one()
     assert not (tmp_path / "x.json").exists()
+
+
+def test_a_process_that_starts_elsewhere_finds_relative_paths_where_it_is_told(tmp_path, monkeypatch):
+    """A Spark executor has a working directory of its own, and manifests name their data relative to another."""
+    (tmp_path / "executor").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with attempt(tmp_path / "results" / "x.json", "x", MODULE, {}, []) as work:
+        storage.put(storage.join(work.uri, "a.bin"), b"a")
+        manifest = work.publish()
+    assert not manifest.uri.startswith("/")
+    monkeypatch.chdir(tmp_path / "executor")
+    with pytest.raises(CorruptDataError, match="missing"):
+        object_list(manifest)
+    monkeypatch.setenv("DHS_DIRECTORY", str(tmp_path))
+    assert verified_path(manifest, "a.bin").read_bytes() == b"a"
+    assert storage.exists(manifest.uri)
+    assert [name for name, _ in storage.list_sizes(manifest.uri)] == ["_objects.json", "a.bin"]
+    storage.put("results/new.bin", b"n")
+    storage.fetch("results/new.bin", tmp_path / "copy.bin")
+    storage.remove("results/new.bin")
+    assert (tmp_path / "copy.bin").read_bytes() == b"n"
+    assert not (tmp_path / "results" / "new.bin").exists()
+    assert str(storage.local_path("/abs/x")) == "/abs/x"

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,6 +27,7 @@ from dark_halo_scope.core.crash import crash_point
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 from dark_halo_scope.core.files import (
     TEMPORARY_PREFIX,
+    atomic_path,
     explained,
     fsync_directory,
     fsync_file,
@@ -88,6 +89,24 @@ def write_object(uri: str | Path, name: str, data: bytes) -> ObjectEntry:
     """
     storage.put(storage.join(uri, name), data)
     return ObjectEntry(name=name, size=len(data), sha256=sha256_bytes(data))
+
+
+def write_object_file(uri: str | Path, name: str, write: Callable[[Path], None]) -> ObjectEntry:
+    """`write_object` for what had better not be in memory: `write` fills a local file, which becomes the object.
+
+    Raises:
+        as `write_object` does.
+    """
+    target = storage.join(uri, name)
+    if storage.is_local(uri):
+        with atomic_path(storage.local_path(target)) as path:
+            write(path)
+            return ObjectEntry(name=name, size=path.stat().st_size, sha256=sha256_file(path))
+    with tempfile.TemporaryDirectory(prefix="dark_halo_scope-") as directory:
+        path = Path(directory) / "object"
+        write(path)
+        storage.upload(path, target)
+        return ObjectEntry(name=name, size=path.stat().st_size, sha256=sha256_file(path))
 
 
 def _entries(prefix: Path) -> list[ObjectEntry]:
@@ -468,7 +487,7 @@ def _local_path(uri: str, entry: ObjectEntry) -> Path:
     source = storage.join(uri, entry.name)
     if storage.is_local(uri):
         # Absolute, so that a Spark worker with another working directory finds it.
-        return Path.cwd() / source
+        return Path.cwd() / storage.local_path(source)
     path = scratch_directory() / sha256_bytes(uri.encode())[:16] / entry.name
     if not path.exists() or path.stat().st_size != entry.size:
         storage.fetch(source, path)

@@ -33,6 +33,9 @@ READ_TIMEOUT_S = 60.0
 RETRY_AFTER_CAP_S = 60.0
 CHUNK_BYTES = 1 << 20
 
+# Where relative paths start in a process that others started elsewhere, such as a Spark executor.
+DIRECTORY_VARIABLE = "DHS_DIRECTORY"
+
 _RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MISSING_CODES = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 
@@ -70,6 +73,11 @@ def is_local(uri: str | Path) -> bool:
     return scheme(uri) == "file"
 
 
+def local_path(uri: str | Path) -> Path:
+    """The path that a local `uri` names; a relative one starts at $DHS_DIRECTORY, else at the working directory."""
+    return Path(os.environ.get(DIRECTORY_VARIABLE, "")) / normalise(uri)
+
+
 def join(uri: str | Path, *parts: str) -> str:
     """`uri` with `parts` below it.
 
@@ -86,7 +94,12 @@ def join(uri: str | Path, *parts: str) -> str:
 # --- S3 ---------------------------------------------------------------------------------------------------------------
 
 
-def _split_s3(uri: str | Path) -> tuple[str, str]:
+def split_s3(uri: str | Path) -> tuple[str, str]:
+    """Bucket and key of an `s3://` URI.
+
+    Raises:
+        BadInputError: it names no bucket.
+    """
     bucket, _, key = normalise(uri).removeprefix("s3://").partition("/")
     if not bucket:
         raise BadInputError(f"{uri} names no bucket; give s3://bucket/path.")
@@ -123,7 +136,13 @@ def s3_client() -> Any:
 
 
 @contextlib.contextmanager
-def _s3_explained(uri: str | Path) -> Iterator[None]:
+def s3_explained(uri: str | Path) -> Iterator[None]:
+    """What boto3 raises inside the block, as one sentence about `uri`.
+
+    Raises:
+        BadInputError: it does not exist.
+        StorageError: the server refuses or fails.
+    """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -149,8 +168,8 @@ def _md5_etag(response: dict[str, Any]) -> str | None:
 
 
 def _get_s3(uri: str, target: Path) -> None:
-    bucket, key = _split_s3(uri)
-    with _s3_explained(uri):
+    bucket, key = split_s3(uri)
+    with s3_explained(uri):
         response = s3_client().get_object(Bucket=bucket, Key=key)
         digest = hashlib.md5(usedforsecurity=False)
         size = 0
@@ -168,9 +187,9 @@ def _get_s3(uri: str, target: Path) -> None:
 
 def _keys_s3(uri: str | Path) -> list[tuple[str, int]]:
     """Key and size of the object `uri` and of all objects below it, sorted."""
-    bucket, key = _split_s3(uri)
+    bucket, key = split_s3(uri)
     found = []
-    with _s3_explained(uri):
+    with s3_explained(uri):
         for page in s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
             for item in page.get("Contents", []):
                 # The prefix `a/b` is also that of `a/bc`.
@@ -180,7 +199,7 @@ def _keys_s3(uri: str | Path) -> list[tuple[str, int]]:
 
 
 def _list_s3(uri: str | Path) -> list[tuple[str, int]]:
-    prefix = _split_s3(uri)[1]
+    prefix = split_s3(uri)[1]
     names = ((key.removeprefix(prefix).lstrip("/"), size) for key, size in _keys_s3(uri))
     return [(name, size) for name, size in names if name and not name.endswith("/")]
 
@@ -325,7 +344,7 @@ def fetch(uri: str | Path, path: Path) -> None:
             import shutil
 
             try:
-                shutil.copyfile(text, temporary)
+                shutil.copyfile(local_path(text), temporary)
             except FileNotFoundError:
                 raise BadInputError(f"{text} does not exist; correct the path or make it first.") from None
         elif kind == "s3":
@@ -355,7 +374,7 @@ def read_bytes(uri: str | Path) -> bytes:
 
     if is_local(uri):
         try:
-            return Path(normalise(uri)).read_bytes()
+            return local_path(uri).read_bytes()
         except FileNotFoundError:
             raise BadInputError(f"{uri} does not exist; correct the path or make it first.") from None
     with tempfile.TemporaryDirectory() as directory:
@@ -373,10 +392,10 @@ def put(uri: str | Path, data: bytes) -> None:
     """
     kind = scheme(uri)
     if kind == "file":
-        write_bytes(Path(normalise(uri)), data)
+        write_bytes(local_path(uri), data)
     elif kind == "s3":
-        bucket, key = _split_s3(uri)
-        with _s3_explained(uri):
+        bucket, key = split_s3(uri)
+        with s3_explained(uri):
             response = s3_client().put_object(Bucket=bucket, Key=key, Body=data)
         etag = _md5_etag(response)
         if etag is not None and etag != hashlib.md5(data, usedforsecurity=False).hexdigest():
@@ -393,12 +412,12 @@ def upload(path: Path, uri: str | Path) -> None:
         as `put` does.
     """
     if is_local(uri):
-        fetch(path, Path(normalise(uri)))
+        fetch(path, local_path(uri))
         return
     if scheme(uri) != "s3":
         raise BadInputError(f"{redact(str(uri))} cannot be written to; give a local path or s3://.")
-    bucket, key = _split_s3(uri)
-    with _s3_explained(uri):
+    bucket, key = split_s3(uri)
+    with s3_explained(uri):
         # It aborts a multipart upload that fails, so that no part stays behind.
         s3_client().upload_file(str(path), bucket, key)
         stored = s3_client().head_object(Bucket=bucket, Key=key)["ContentLength"]
@@ -415,10 +434,10 @@ def exists(uri: str | Path) -> bool:
     """
     kind, text = scheme(uri), normalise(uri)
     if kind == "file":
-        return Path(text).exists()
+        return local_path(text).exists()
     if kind == "s3":
-        bucket, key = _split_s3(text)
-        with _s3_explained(text):
+        bucket, key = split_s3(text)
+        with s3_explained(text):
             # The object itself is the first of its prefix; what lies below it may come after any number of others.
             for prefix in (key, f"{key}/" if key else ""):
                 page = s3_client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
@@ -452,7 +471,7 @@ def list_sizes(uri: str | Path) -> list[tuple[str, int]]:
     if kind == "s3":
         found = _list_s3(text)
     elif kind == "file":
-        root = Path(text)
+        root = local_path(text)
         if not root.is_dir():
             raise BadInputError(f"{text} is not a directory; correct the path or make it first.")
         found = [(path.relative_to(root).as_posix(), path.stat().st_size) for path in root.rglob("*") if path.is_file()]
@@ -494,16 +513,16 @@ def remove(uri: str | Path) -> None:
     """
     kind, text = scheme(uri), normalise(uri)
     if kind == "file":
-        path = Path(text)
+        path = local_path(text)
         if path.is_dir():
             remove_tree(path)
         else:
             path.unlink(missing_ok=True)
         return
-    if kind != "s3" or not _split_s3(text)[1]:
+    if kind != "s3" or not split_s3(text)[1]:
         raise BadInputError(f"{redact(text)} is not something to remove: give a local path, or a key below a bucket.")
-    bucket, client = _split_s3(text)[0], s3_client()
-    with _s3_explained(text):
+    bucket, client = split_s3(text)[0], s3_client()
+    with s3_explained(text):
         # One by one: not every S3-compatible server knows the batch call.
         for name, _ in _keys_s3(text):
             client.delete_object(Bucket=bucket, Key=name)

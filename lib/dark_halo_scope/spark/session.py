@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.storage import DIRECTORY_VARIABLE
+from dark_halo_scope.spark.failures import executors_awaited, explained
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -104,6 +106,8 @@ def session_settings(master: str) -> dict[str, str]:
         "spark.driver.host": address,
         "spark.driver.bindAddress": address,
         "spark.executor.memory": os.environ.get("SPARK_EXECUTOR_MEMORY", "1g"),
+        # Executors start in folders of their own, and manifests name their data relative to this one.
+        f"spark.executorEnv.{DIRECTORY_VARIABLE}": os.getcwd(),
     }
 
 
@@ -128,6 +132,8 @@ def spark_session(master: str, name: str) -> Iterator["SparkSession"]:
 
     Raises:
         BadInputError: the master is not one, or a session of another master runs in this process.
+        DarkHaloScopeError: of the class and with the sentence that a task of the block raised.
+        SparkError: executors died or never came.
     """
     from pyspark.sql import SparkSession
 
@@ -140,7 +146,8 @@ def spark_session(master: str, name: str) -> Iterator["SparkSession"]:
                 f"A Spark session of {active.sparkContext.master} runs in this process, and {wanted} is asked for; "
                 "stop the one before."
             )
-        yield active
+        with explained():
+            yield active
         return
     # The interpreter that runs this, not whichever `python3` comes first on a worker's path.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -156,6 +163,8 @@ def spark_session(master: str, name: str) -> Iterator["SparkSession"]:
             if local_cores(master) is None and master != INHERITED:
                 spark.sparkContext.addPyFile(str(package_zip(Path(directory))))
             _logger.info("Spark %s, %s, %s", spark.version, spark.sparkContext.master, name)
-            yield spark
+            awaited = executors_awaited(spark) if master.startswith("spark://") else contextlib.nullcontext()
+            with explained(), awaited:
+                yield spark
     finally:
         spark.stop()

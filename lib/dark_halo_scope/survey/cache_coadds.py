@@ -249,7 +249,7 @@ def load_brick(coadds: Path | Manifest, brickname: str) -> BrickCoadds:
         raise BadInputError(f"Brick {brickname} is not among the cached coadds{why}")
     paths = {}
     for row in rows:
-        path = Path.cwd() / row["path"]
+        path = Path.cwd() / storage.local_path(row["path"])
         _check(path, row["bytes"], row["sha256"])
         paths[row["product"]] = path
     return BrickCoadds(paths, brickname)

@@ -55,7 +55,7 @@ class SurveyDescription(BaseModel):
         if self.embedded:
             return verified_path(self.manifest, uri.removeprefix(f"{self.manifest.uri}/"))
         if storage.is_local(uri):
-            path = Path(storage.normalise(uri))
+            path = storage.local_path(uri)
             if not path.is_file():
                 raise CorruptDataError(f"{path}, a file of survey {self.name}, is missing; correct config/surveys.")
             return path
