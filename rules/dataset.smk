@@ -1,6 +1,6 @@
 rule build_injection_manifest:
     input:
-        survey="results/survey.json",
+        sources="results/catalogue/sources.json",
         parent="results/catalogue/parent.json",
         code=code("dark_halo_scope.injection.manifest", "spark"),
     output:
@@ -23,7 +23,7 @@ rule build_injection_manifest:
         "Deciding what {wildcards.dataset} injects where (Spark: {resources.spark})"
     shell:
         "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.injection.manifest --"
-        " --survey {input.survey} --parent {input.parent}"
+        " --sources {input.sources} --parent {input.parent}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 

@@ -40,7 +40,10 @@ def test_reordering_a_settings_file_reruns_nothing(finished: Checkout) -> None:
         # Sources are placed within the caustic, which the manifest computes with the same deflections.
         ("lensing/deflection.py", {"build_injection_manifest", "cache_coadds"} | FROM_STAMPS_ON),
         ("lensing/render.py", FROM_STAMPS_ON),
-        ("injection/measure_sources.py", {"measure_sources"} | FROM_STAMPS_ON),
+        (
+            "injection/measure_sources.py",
+            {"measure_sources", "build_injection_manifest", "cache_coadds"} | FROM_STAMPS_ON,
+        ),
         ("spark/submit.py", set()),
         ("evaluation/show_gates.py", set()),
     ],

@@ -19,6 +19,16 @@ def test_the_identity_is_the_hash_of_the_documented_text():
     assert task_id(*TASK) == hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_a_task_has_the_name_that_the_earlier_pipeline_gave_it():
+    """By `printf ... | sha256sum`: both coordinates are exact ties, rounded half-even as format_number does."""
+    text = (
+        "train_stamp64_bandsgrz_gridgrid_sota|v3_color_relaxed|train|0460m800|46.007812|-80.023438|"
+        "te0.5_dm0.5_re0.06_e0_g0|1"
+    )
+    name = task_id(*text.split("|")[:4], 46.0078125, -80.0234375, "te0.5_dm0.5_re0.06_e0_g0", 1)
+    assert name == "0423966b810a84bce70096ac7b53e717cec80b0f4a5f3c2168783c6c55495ff0"
+
+
 @pytest.mark.parametrize("position", range(len(TASK)))
 def test_every_part_matters(position):
     changed = list(TASK)

@@ -49,14 +49,11 @@ from dark_halo_scope.core.manifest import (
 from dark_halo_scope.injection import priors
 from dark_halo_scope.injection.assignment import Stratum, assign
 from dark_halo_scope.injection.config import ManifestSettings
-from dark_halo_scope.injection.source_config import SourceBankSettings
-from dark_halo_scope.injection.sources import open_bank
 from dark_halo_scope.injection.tasks import DRAWS, choice, hash_fraction, task_id, task_seed, uniforms
 from dark_halo_scope.lensing.lens import Lens
 from dark_halo_scope.lensing.magnification import caustic_radius
 from dark_halo_scope.spark.failures import explained
 from dark_halo_scope.spark.session import add_arguments, spark_session
-from dark_halo_scope.survey.description import load_survey
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +69,7 @@ PRIOR = "PRIOR"
 
 _BINS = 4
 _ORDER_STEPS = 1024  # of the hash that orders hosts, to find about where a limit lies
+_READ_ROWS = 10_000  # of the parent sample, at once
 _BIN_STEP = 1e-3  # arcsec and mag: quantiles are taken of rounded values, so that no partitioning moves them
 
 _STRING, _I32, _I64, _F64 = pa.string(), pa.int32(), pa.int64(), pa.float64()
@@ -128,6 +126,27 @@ def split_sources(idents: Sequence[int], seed: int) -> dict[str, tuple[int, ...]
     return {split: tuple(group) for split, group in groups.items()}
 
 
+def read_sources(path: Path, settings: ManifestSettings) -> dict[str, tuple[int, ...]]:
+    """Usable source galaxies of each split, from sources.json; none where no source is an image.
+
+    Raises:
+        BadInputError: a split would have no galaxy.
+    """
+    if settings.source_fractions.image == 0:
+        return {split: () for split in SPLITS}
+    measured = load_manifest(path, "sources")
+    table = pq.read_table(verified_path(measured, "sources.parquet"), columns=["source_id", "usable"])
+    idents = table.filter(table["usable"])["source_id"].to_pylist()
+    sources = split_sources([int(ident) for ident in idents], settings.split_seed)
+    empty = [split for split, group in sources.items() if not group]
+    if empty:
+        raise BadInputError(
+            f"The {len(idents)} usable galaxies of {path} leave none for {', '.join(empty)}; give a larger source "
+            "bank, or set source_fractions.image to 0."
+        )
+    return sources
+
+
 def build_tasks(
     hosts: pa.Table, settings: ManifestSettings, sources: Mapping[str, Sequence[int]], selection_set: str
 ) -> pa.Table:
@@ -174,26 +193,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line of `build_injection_manifest`."""
     parser = argument_parser("Decide what is injected where: one row per task.")
     add_arguments(parser)
-    parser.add_argument("--survey", type=Path, required=True, help="survey.json, whose `sources` is the bank")
+    parser.add_argument("--sources", type=Path, required=True, help="sources.json, the measured source galaxies")
     parser.add_argument("--parent", type=Path, required=True, help="parent.json")
     parser.add_argument("--output", type=Path, required=True, help="manifest.json")
     parser.add_argument("--data-root", help="where the data go (default: beside the manifest)")
     args = parser.parse_args(argv)
     settings = load_settings(args.settings, ManifestSettings)
-    survey = load_survey(args.survey)
     parent = load_manifest(args.parent, "parent")
-    sources: dict[str, tuple[int, ...]] = {split: () for split in SPLITS}
-    if settings.source_fractions.image > 0:
-        bank = open_bank(survey.verified(survey.files.sources), SourceBankSettings())
-        sources = split_sources(bank.idents.tolist(), settings.split_seed)
-        empty = [split for split, idents in sources.items() if not idents]
-        if empty:
-            raise BadInputError(
-                f"The source bank's {len(bank)} galaxies leave none for {', '.join(empty)}; give a larger bank, or "
-                "set source_fractions.image to 0."
-            )
+    sources = read_sources(args.sources, settings)
     with (
-        attempt(args.output, "manifest", MODULE, settings, [args.survey, args.parent], args.data_root) as work,
+        attempt(args.output, "manifest", MODULE, settings, [args.sources, args.parent], args.data_root) as work,
         spark_session(args.spark_master, "build_injection_manifest") as spark,
         explained(),
     ):
@@ -269,14 +278,15 @@ def _build(
 def _read_hosts(
     spark: "SparkSession", parent: Manifest, names: Sequence[str], settings: ManifestSettings
 ) -> "DataFrame":
-    """Hosts as a DataFrame, each file checked where it is read; with the output file and the order for a limit."""
+    """Hosts as a DataFrame, each file checked where it is read, with what orders hosts and bricks."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch["number"].to_pylist():
-                table = pq.read_table(verified_path(parent, names[number]), columns=list(_HOST_COLUMNS))
-                yield from _prepared(table, settings).to_batches(max_chunksize=10_000)
+                file = pq.ParquetFile(verified_path(parent, names[number]))
+                for part in file.iter_batches(_READ_ROWS, columns=list(_HOST_COLUMNS)):
+                    yield from _prepared(pa.Table.from_batches([part]), settings).to_batches()
 
     schema = from_arrow_schema(_prepared(_no_hosts(parent), settings).schema)
     numbers = spark.createDataFrame([(i,) for i in range(len(names))], "number int").repartition(max(1, len(names)))
@@ -288,6 +298,12 @@ def _no_hosts(parent: Manifest) -> pa.Table:
     missing = [name for name in _HOST_COLUMNS if name not in parent.columns]
     if missing:
         raise BadInputError(f"{parent.uri} lacks the columns {', '.join(missing)}; make the parent sample again.")
+    rounded = [name for name in ("ra", "dec") if parent.columns[name] != "double"]
+    if rounded:
+        raise BadInputError(
+            f"{parent.uri} has {' and '.join(rounded)} as {parent.columns[rounded[0]]}, and 32 bits move a position by "
+            "up to 0.1 arcsec, and with it a task's name and split; make the parent sample again with 64."
+        )
     return pa.schema([pa.field(name, types[parent.columns[name]]) for name in _HOST_COLUMNS]).empty_table()
 
 
