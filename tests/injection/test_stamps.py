@@ -8,14 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from brick_scene import BRICK, PSFSIZE, SIDE, open_brick, planes, row, table
+from brick_scene import BRICK, PSFSIZE, SIDE, open_brick, planes, row, table, write_brick
 from dark_halo_scope.images.codec import decode_stamp
+from dark_halo_scope.injection import inject, stamp_files
 from dark_halo_scope.injection.config import ArcSnrRange, ManifestSettings, PerSplit
 from dark_halo_scope.injection.inject import inject_brick
 from dark_halo_scope.injection.priors import magnitude_weight
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import HardNegativeSettings, ShotNoiseSettings, StampSettings
-from dark_halo_scope.injection.stamp_files import parquet_bytes, parts_of
+from dark_halo_scope.injection.stamp_files import parquet_bytes, parts_of, write_parquet
+from dark_halo_scope.survey.coadds import BrickCoadds
 
 SETTINGS = StampSettings()
 QUIET = StampSettings(shot_noise=ShotNoiseSettings(enabled=False))
@@ -200,3 +202,39 @@ def test_a_file_holds_whole_bricks_and_about_as_many_rows_as_asked_for() -> None
 def test_the_brick_in_the_scene_is_the_one_that_rows_lie_on() -> None:
     assert row(1, 1)["brickname"] == BRICK
     assert planes()["image-g"].shape == (SIDE, SIDE)
+
+
+def test_a_brick_streams_in_bounded_batches_and_its_rows_are_those_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inject, "_BATCH_ROWS", 3)
+    rows = table(*[row(60 + 17 * k % 180, 60 + 41 * k % 180, number=k) for k in range(7)], row(5, 5, number=7))
+    with open_brick(tmp_path) as coadds:
+        order = inject.host_order(rows, coadds)
+        batches = list(inject.inject_rows(rows.take(pa.array(order)), coadds, None, SETTINGS, MANIFEST))
+        whole = inject_brick(rows, coadds, None, SETTINGS, MANIFEST)
+    assert [batch.num_rows for batch in batches] == [3, 3, 2]
+    assert pa.concat_tables(batches).equals(whole.take(pa.array(order)))
+
+
+def test_a_file_is_the_same_bytes_however_its_rows_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stamp_files, "_ROW_GROUP", 4)
+    with open_brick(tmp_path) as coadds:
+        stamps = inject_brick(table(*[row(150, 150, number=k) for k in range(10)]), coadds, None, SETTINGS, MANIFEST)
+    path = tmp_path / "pieces.parquet"
+    write_parquet(path, (stamps.slice(start, 3) for start in range(0, 10, 3)), stamps.schema)
+    assert path.read_bytes() == parquet_bytes(stamps)
+    file = pq.ParquetFile(path)
+    assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [4, 4, 2]
+    assert pq.read_table(path).equals(stamps)
+
+
+def test_stored_stamps_compressed_by_their_file_take_no_more_bytes_than_deflated_ones(tmp_path: Path) -> None:
+    """RICE-compressed coadds have few distinct values; a host's control is the same for all its rows."""
+    sizes = {}
+    with BrickCoadds(write_brick(tmp_path, planes(), lossless=False), BRICK) as coadds:
+        for level in (0, 1):
+            rows = table(*[row(150, 150, number=k) for k in range(4)])
+            settings = StampSettings(npz_level=level)
+            sizes[level] = len(parquet_bytes(inject_brick(rows, coadds, None, settings, MANIFEST)))
+    assert sizes[0] < sizes[1]

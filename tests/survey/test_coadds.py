@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from brick_scene import BRICK, open_brick, planes, write_brick
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
+from dark_halo_scope.survey import coadds
 from dark_halo_scope.survey.bricks import read_bricks
 from dark_halo_scope.survey.coadds import BrickCoadds
 from dark_halo_scope.survey.names import coadd_file, products
@@ -55,6 +57,46 @@ def test_a_cutout_is_bit_identical_to_the_decompressed_brick(paths, brickname):
         assert np.array_equal(cut.invvar[band], fits.getdata(paths[f"invvar-{name}"], 1)[window])
         assert cut.psfsize[band] == fits.getdata(paths[f"psfsize-{name}"], 1)[97, 141]
     assert np.array_equal(cut.maskbits, fits.getdata(paths["maskbits"], 1)[window])
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_machines_without_fitsio_get_the_same_bits(tmp_path, monkeypatch, lossless):
+    pytest.importorskip("fitsio", reason="fitsio has no wheels for this machine, so there is nothing to compare with")
+    content = planes()
+    content["image-g"][95:120, 70:130] = np.nan
+    content["image-z"][:100, :100] = 0
+    content["invvar-r"][50:150] = 0
+    content["maskbits"][100:104] = 1 << 11
+    paths = write_brick(tmp_path, content, lossless=lossless)
+    cuts = []
+    for module in (coadds.fitsio, None):
+        monkeypatch.setattr(coadds, "fitsio", module)
+        with BrickCoadds(paths, BRICK) as brick:
+            cuts.append([brick.cutout(x, y, 64) for x, y in ((99.6, 101.2), (32, 32), (260.4, 267.1), (150, 150))])
+            assert brick.sky_to_pixel(0.125, 0.0) == pytest.approx((149.5, 149.5), abs=1e-6)
+    for one, other in zip(*cuts, strict=True):
+        for name in ("image", "invvar", "psfsize", "maskbits"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert np.isnan(cuts[0][0].image[0]).any()
+
+
+def test_a_cutout_does_not_depend_on_those_before_it_and_memory_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(coadds, "_TILES_KEPT", 5)
+    content = planes()
+    places = [(40 + 37 * k % 220, 40 + 61 * k % 220) for k in range(12)]
+    with open_brick(tmp_path, content) as brick:
+        for x, y in places:
+            cut = brick.cutout(x, y, 64)
+            window = slice(cut.y0, cut.y0 + 64), slice(cut.x0, cut.x0 + 64)
+            for band, name in enumerate("grz"):
+                np.testing.assert_array_equal(cut.image[band], content[f"image-{name}"][window])
+            assert len(brick._tiles) <= 5
+
+
+def test_targets_in_the_order_of_their_place_share_tiles(tmp_path):
+    with open_brick(tmp_path) as brick:
+        assert brick.place([5, 205, 95, 5], [99, 0, 100, 250]).argsort().tolist() == [0, 1, 2, 3]
+        assert brick.place(10, 10) == brick.place(99, 99) < brick.place(100, 10) < brick.place(10, 100)
 
 
 @pytest.mark.parametrize("x", [100.0, 100.3, 100.5, 100.7, 101.0])

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.injection.clumpy import clumpy_galaxy
 from dark_halo_scope.injection.hard_negatives import SHUFFLES, shuffle_in_rings
+from dark_halo_scope.injection.noise import poisson
 from dark_halo_scope.injection.schema import BANDS
 from dark_halo_scope.injection.sources import SourceBank
 from dark_halo_scope.injection.stamp_config import PsfSettings, ShotNoiseSettings, StampSettings
@@ -28,7 +30,14 @@ Image = npt.NDArray[np.float32]
 
 AB_ZERO_POINT = 22.5
 # Numbers that a task draws come from generators of their own, so that one more kind of hard negative moves no other.
-_STREAM_POSITIVE_NOISE, _STREAM_SHUFFLE, _STREAM_SHUFFLED_NOISE, _STREAM_EXTRA, _STREAM_EXTRA_NOISE = range(5)
+(
+    _STREAM_POSITIVE_NOISE,
+    _STREAM_SHUFFLE,
+    _STREAM_SHUFFLED_NOISE,
+    _STREAM_EXTRA,
+    _STREAM_EXTRA_NOISE,
+    _STREAM_CLUMPS,
+) = range(6)
 
 # Light in the outermost two pixels, as a share of the whole, above which an arc counts as cut off by the stamp.
 _EDGE_PIXELS = 2
@@ -60,10 +69,10 @@ class Arc:
 
 def lens_of(row: Row, centre: tuple[float, float]) -> Lens:
     """The row's lens, at the host's position in the stamp."""
-    e, shear, angle = row["lens_e"], row["shear"], row["shear_phi_rad"]
+    shear, angle = row["shear"], row["shear_phi_rad"]
     return Lens(
         theta_e=row["theta_e_arcsec"],
-        q=(1.0 - e) / (1.0 + e),
+        q=_axis_ratio(row["lens_e"]),
         phi=row["lens_phi_rad"],
         g1=shear * math.cos(2.0 * angle),
         g2=shear * math.sin(2.0 * angle),
@@ -73,24 +82,31 @@ def lens_of(row: Row, centre: tuple[float, float]) -> Lens:
 
 
 def source_of(row: Row, centre: tuple[float, float], bank: SourceBank | None) -> Source:
-    """The row's source; a bank galaxy is scaled to the half-light radius that the row asks for.
+    """The row's source; an image, of a bank's galaxy or a clumpy one, is scaled to the row's half-light radius.
 
     Raises:
         BadInputError: the row names a galaxy and there is no bank, or no such galaxy, or an unknown kind of source.
     """
     x, y = centre[0] + row["src_x_arcsec"], centre[1] + row["src_y_arcsec"]
     if row["source_mode"] == "sersic":
-        e = row["src_e"]
-        return SersicSource(x, y, row["src_reff_arcsec"], row["src_n"], (1.0 - e) / (1.0 + e), row["src_phi_rad"])
-    if row["source_mode"] != "image" or row["source_id"] is None:
+        return SersicSource(x, y, row["src_reff_arcsec"], row["src_n"], _axis_ratio(row["src_e"]), row["src_phi_rad"])
+    if row["source_mode"] == "clumpy":
+        rng = np.random.default_rng([int(row["task_seed64"]), _STREAM_CLUMPS])
+        galaxy = clumpy_galaxy(rng, _axis_ratio(row["src_e"]))
+    elif row["source_mode"] == "image" and row["source_id"] is not None:
+        if bank is None:
+            raise BadInputError(
+                f"Task {row['task_id']} needs source {row['source_id']}, and the survey has no source bank."
+            )
+        galaxy = bank.galaxy(int(row["source_id"]))
+    else:
         raise BadInputError(f"Task {row['task_id']} has the unknown source {row['source_mode']} {row['source_id']}.")
-    if bank is None:
-        raise BadInputError(
-            f"Task {row['task_id']} needs source {row['source_id']}, and the survey has no source bank."
-        )
-    galaxy = bank.galaxy(int(row["source_id"]))
     scale = row["src_reff_arcsec"] / galaxy.half_light_radius
     return ImageSource(x, y, galaxy.image, galaxy.pixel_scale, row["src_phi_rad"], scale)
+
+
+def _axis_ratio(ellipticity: float) -> float:
+    return (1.0 - ellipticity) / (1.0 + ellipticity)
 
 
 def unlensed_fluxes(row: Row, magnification: float) -> npt.NDArray[np.float64]:
@@ -204,7 +220,7 @@ def shot_noise(
     Sky and host are in the coadd's own noise already.
     """
     electrons = np.maximum(arc, 0.0).astype(np.float64) * gain[:, None, None]
-    return (rng.poisson(electrons) - electrons) / gain[:, None, None]
+    return (poisson(electrons.ravel(), rng).reshape(arc.shape) - electrons) / gain[:, None, None]
 
 
 def add_noise(
@@ -264,7 +280,7 @@ def _measures(lens: Lens, fine: FineImage, fluxes: npt.NDArray[np.float64]) -> d
 
 
 def _weighted_median(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     cumulative = np.cumsum(weights[order])
     return float(values[order[np.searchsorted(cumulative, 0.5 * cumulative[-1])]])
 

@@ -79,35 +79,53 @@ SHUFFLES: Mapping[str, Shuffle] = {"pixels": _pixels, "blocks": shuffle_blocks}
 def _permute_rings(
     values: npt.NDArray[np.float64], centre_x: float, centre_y: float, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Counting sort of the pixels by ring, then Fisher-Yates in every ring that holds light."""
+    """Counting sort of the pixels by ring, then Fisher-Yates in every ring that holds light.
+
+    Pixels beyond the last ring with light stay where they are and are not looked at.
+    """
     rows, columns = values.shape
-    rings = int(np.hypot(rows + abs(centre_y), columns + abs(centre_x))) + 2
-    start = np.zeros(rings + 1, np.int64)
-    ring_of = np.empty(rows * columns, np.int64)
-    lit = np.zeros(rings, np.bool_)
-    flat = values.ravel()
+    out = values.copy()
+    last_lit = -1
     for row in range(rows):
         for column in range(columns):
-            index = row * columns + column
+            if values[row, column] != 0.0:
+                last_lit = max(last_lit, int(np.hypot(row - centre_y, column - centre_x)))
+    if last_lit < 0:
+        return out
+    reach = last_lit + 1
+    top, bottom = max(int(centre_y) - reach - 1, 0), min(int(centre_y) + reach + 2, rows)
+    left, right = max(int(centre_x) - reach - 1, 0), min(int(centre_x) + reach + 2, columns)
+    start = np.zeros(last_lit + 2, np.int64)
+    ring_of = np.empty((bottom - top) * (right - left), np.int64)
+    lit = np.zeros(last_lit + 1, np.bool_)
+    place = 0
+    for row in range(top, bottom):
+        for column in range(left, right):
             ring = int(np.hypot(row - centre_y, column - centre_x))
-            ring_of[index] = ring
-            start[ring + 1] += 1
-            if flat[index] != 0.0:
-                lit[ring] = True
-    for ring in range(rings):
+            ring_of[place] = ring
+            place += 1
+            if ring <= last_lit:
+                start[ring + 1] += 1
+                if values[row, column] != 0.0:
+                    lit[ring] = True
+    for ring in range(last_lit + 1):
         start[ring + 1] += start[ring]
     filled = start[:-1].copy()
-    members = np.empty(rows * columns, np.int64)
-    for index in range(rows * columns):
-        ring = ring_of[index]
-        members[filled[ring]] = index
-        filled[ring] += 1
-    out = flat.copy()
-    for ring in range(rings):
+    members = np.empty(start[-1], np.int64)
+    place = 0
+    for row in range(top, bottom):
+        for column in range(left, right):
+            ring = ring_of[place]
+            place += 1
+            if ring <= last_lit:
+                members[filled[ring]] = row * columns + column
+                filled[ring] += 1
+    flat = out.ravel()
+    for ring in range(last_lit + 1):
         if lit[ring]:
             first = start[ring]
             for last in range(start[ring + 1] - 1, first, -1):
                 chosen = first + int(rng.random() * (last - first + 1))
                 one, other = members[last], members[chosen]
-                out[one], out[other] = out[other], out[one]
-    return out.reshape(rows, columns)
+                flat[one], flat[other] = flat[other], flat[one]
+    return out

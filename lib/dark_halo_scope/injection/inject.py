@@ -3,7 +3,7 @@
 Bands are g, r, z (B = 3); a stamp is H = W pixels.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +29,8 @@ from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.survey.coadds import BrickCoadds, Cutout
 from dark_halo_scope.survey.names import PIXEL_SCALE
 
-# The survey compresses tiles of 100 x 100 pixels, and a stamp touches nearly three: with more targets than this makes
-# tiles, reading the brick whole is the shorter way.
-_TILE_PIXELS = 100 * 100
-_TILES_PER_TARGET = 3
+# Rows that are finished at a time: what bounds the memory of a brick with many.
+_BATCH_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -124,50 +122,92 @@ def inject_brick(
         BadInputError: a row that no renderer understands.
         CorruptDataError: pixels that do not decompress.
     """
-    # Rows of one host follow one another, so that its pixels are read once.
-    order = pc.sort_indices(rows, sort_keys=[("ra", "ascending"), ("dec", "ascending"), ("task_id", "ascending")])
-    ordered = rows.take(order).to_pylist()
-    if coadds is None:
-        finished = [_failed(row, settings, "coadds missing") for row in ordered]
-    else:
-        targets = len({(row["ra"], row["dec"]) for row in ordered})
-        if targets * _TILES_PER_TARGET * _TILE_PIXELS > coadds.shape[0] * coadds.shape[1]:
-            coadds.load()
-        finished = list(_injected(ordered, coadds, bank, settings, manifest_settings))
-    schema = stamp_schema(settings.hard_negatives.extra)
-    stamps = pa.Table.from_pylist(finished, schema=schema)
+    order = host_order(rows, coadds)
+    ordered = rows.take(pa.array(order))
+    stamps = pa.concat_tables(inject_rows(ordered, coadds, bank, settings, manifest_settings))
     back = np.empty(len(order), dtype=np.int64)
-    back[order.to_numpy()] = np.arange(len(order))
+    back[order] = np.arange(len(order))
     return stamps.take(pa.array(back))
 
 
-def _injected(
-    rows: Sequence[Row],
-    coadds: BrickCoadds,
+def host_order(rows: pa.Table, coadds: BrickCoadds | None) -> npt.NDArray[np.int64]:
+    """Places in `rows` in the order of work: neighbours share tiles of the coadds, a host's rows its pixels.
+
+    It follows from the rows and the brick alone.
+    """
+    if coadds is None:
+        place = np.zeros(rows.num_rows, np.int64)
+    else:
+        place = coadds.place(*coadds.sky_to_pixel(rows["ra"].to_numpy(), rows["dec"].to_numpy()))
+    keys = rows.select(["ra", "dec", "task_id"]).append_column("place", pa.array(place))
+    names = ("place", "ra", "dec", "task_id")
+    return pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in names]).to_numpy().astype(np.int64)
+
+
+def inject_rows(
+    rows: pa.Table,
+    coadds: BrickCoadds | None,
     bank: SourceBank | None,
     settings: StampSettings,
     manifest_settings: ManifestSettings,
-) -> Iterator[dict[str, Any]]:
-    x, y = coadds.sky_to_pixel([row["ra"] for row in rows], [row["dec"] for row in rows])
-    last: tuple[float, float, int] | None = None
-    host: Host | CutoutError = CutoutError("no target")
-    control = b""
-    for row, column, line in zip(rows, x.tolist(), y.tolist(), strict=True):
-        target = (row["ra"], row["dec"], row["stamp_size"])
-        if target != last:
-            last = target
+) -> Iterator[pa.Table]:
+    """`inject_brick` without its memory: the stamps of rows in `host_order`, a few at a time, in that order."""
+    schema = stamp_schema(settings.hard_negatives.extra)
+    x, y = np.zeros((2, rows.num_rows))
+    if coadds is not None:
+        x, y = coadds.sky_to_pixel(rows["ra"].to_numpy(), rows["dec"].to_numpy())
+    hosts = _Hosts(coadds, settings)
+    for start in range(0, max(rows.num_rows, 1), _BATCH_ROWS):
+        batch = rows.slice(start, _BATCH_ROWS)
+        finished = []
+        for place, row in enumerate(batch.to_pylist(), start):
+            host = hosts.at(row, x[place], y[place])
             try:
-                host = cut_host(coadds, column, line, row["stamp_size"], settings)
-                control = encode_stamp(host.image, level=settings.npz_level)
+                if isinstance(host, CutoutError):
+                    raise host
+                finished.append(_finished(row, host, hosts.control, bank, settings, manifest_settings))
             except CutoutError as error:
-                host = error
-        if isinstance(host, CutoutError):
-            yield _failed(row, settings, str(host))
+                finished.append(_failed(str(error)))
+            except NoSignalError:
+                finished.append(_failed("no signal of the arc"))
+        yield _table(batch, finished, schema)
+
+
+class _Hosts:
+    """The host of the row before, cut and encoded once for all its rows."""
+
+    def __init__(self, coadds: BrickCoadds | None, settings: StampSettings) -> None:
+        self._coadds = coadds
+        self._settings = settings
+        self._target: tuple[float, float, int] | None = None
+        self._host: Host | CutoutError = CutoutError("coadds missing")
+        self.control = b""
+
+    def at(self, row: Row, x: float, y: float) -> Host | CutoutError:
+        target = (row["ra"], row["dec"], row["stamp_size"])
+        if self._coadds is not None and target != self._target:
+            self._target = target
+            try:
+                self._host = cut_host(self._coadds, float(x), float(y), row["stamp_size"], self._settings)
+                self.control = encode_stamp(self._host.image, level=self._settings.npz_level)
+            except CutoutError as error:
+                self._host = error
+        return self._host
+
+
+def _table(rows: pa.Table, finished: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Stamps' columns: what was found for a row, else what the manifest says, else null."""
+    found = {name for values in finished for name in values}
+    columns = []
+    for field in schema:
+        told = rows[field.name].combine_chunks() if field.name in rows.column_names else None
+        if field.name not in found:
+            columns.append(pa.nulls(rows.num_rows, field.type) if told is None else told.cast(field.type))
             continue
-        try:
-            yield _finished(row, host, control, bank, settings, manifest_settings)
-        except NoSignalError:
-            yield _failed(row, settings, "no signal of the arc")
+        defaults = [None] * rows.num_rows if told is None else told.to_pylist()
+        pairs = zip(finished, defaults, strict=True)
+        columns.append(pa.array([values.get(field.name, default) for values, default in pairs], field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _finished(
@@ -178,18 +218,18 @@ def _finished(
     settings: StampSettings,
     manifest_settings: ManifestSettings,
 ) -> dict[str, Any]:
-    psfs = psfs_of(host.psfsize.tolist(), settings.psf)
-    values = _common(row, settings) | {
+    values: dict[str, Any] = {
         "cutout_ok": 1,
         "metrics_ok": 1,
+        "metrics_only": 0,
         "bad_pixel_frac": host.bad_pixel_frac,
         "wise_brightmask_frac": host.wise_brightmask_frac,
         "host_offset_x_arcsec": host.centre[0],
         "host_offset_y_arcsec": host.centre[1],
-        "sampling_weight": row["sampling_weight"],
     }
     if row["is_control"]:
         return values | {"stamp_npz": control, "control_kind": UNPAIRED}
+    psfs = psfs_of(host.psfsize.tolist(), settings.psf)
     arc = make_arc(row, host.centre, psfs, host.invvar, host.good_r, bank, settings, PIXEL_SCALE)
     noisy = add_noise(arc, host.invvar, int(row["task_seed64"]), settings.shot_noise, PIXEL_SCALE)
     if row["target_arc_snr"] is not None:
@@ -211,14 +251,8 @@ def _finished(
     )
 
 
-def _common(row: Row, settings: StampSettings) -> dict[str, Any]:
-    """Columns that a stamp takes over from its manifest row."""
-    names = stamp_schema(settings.hard_negatives.extra).names
-    return {name: row.get(name) for name in names} | {"metrics_only": 0, "cutout_reason": None}
-
-
-def _failed(row: Row, settings: StampSettings, reason: str) -> dict[str, Any]:
-    return _common(row, settings) | {"cutout_ok": 0, "metrics_ok": 0, "physics_valid": 0, "cutout_reason": reason}
+def _failed(reason: str) -> dict[str, Any]:
+    return {"cutout_ok": 0, "metrics_ok": 0, "metrics_only": 0, "physics_valid": 0, "cutout_reason": reason}
 
 
 def _has_bits(maskbits: npt.NDArray[np.integer], bits: Iterable[int]) -> npt.NDArray[np.bool_]:

@@ -3,8 +3,8 @@
     manifest.json, coadds.json, sources.json, survey.json -> stamps.json, `stamps-{split}-{file}-{part}.parquet`
 
 Each manifest file holds all rows of its bricks, so that it is one unit of work: its bricks are opened once each, and a
-host's pixels are read once for all its tasks. Which rows share an output file follows from the data alone, and rows
-are sorted by task_id: any number of cores or partitions gives the same bytes.
+host's pixels are read once for all its tasks. Which rows share an output file, and their order there (by brick, then by
+place in the brick), follow from the data alone: any number of cores or partitions gives the same bytes.
 
 A task whose cutout fails keeps its row, with cutout_ok = 0, the reason in `cutout_reason`, and no stamps.
 """

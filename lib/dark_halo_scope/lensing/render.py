@@ -250,24 +250,25 @@ def fine_spectrum(fine: FineImage, psfs: Sequence[Psf]) -> FineSpectrum:
     return FineSpectrum(scipy.fft.rfft2(grid), correction, fine.size, padded, fine.pixel_scale, bool(positive))
 
 
-def sample(spectrum: FineSpectrum, psf: Psf) -> npt.NDArray[np.float64]:
-    """(H, W) image after `psf`: value at pixel centres times the pixel's area.
+def sample(spectrum: FineSpectrum, psfs: Sequence[Psf]) -> npt.NDArray[np.float64]:
+    """(B, H, W) images after each PSF: value at pixel centres times the pixel's area.
 
     The square around the stamp is periodic: a PSF is never cut off, and keeps its whole flux.
     """
-    native = np.zeros((spectrum.padded, spectrum.padded // 2 + 1), dtype=np.complex128)
-    table, step = transfer_table(psf.kind, psf.beta)
+    native = np.zeros((len(psfs), spectrum.padded, spectrum.padded // 2 + 1), dtype=np.complex128)
     wave_step = 2.0 * math.pi / (spectrum.padded * spectrum.pixel_scale)
-    compiled.filter_and_fold(native, spectrum.values, table, wave_step * psf.scale / step, spectrum.correction)
-    along_y = scipy.fft.ifft(native, axis=0, overwrite_x=True)[: spectrum.size]
-    image = scipy.fft.irfft(along_y, n=spectrum.padded, axis=1)[:, : spectrum.size]
+    for plane, psf in zip(native, psfs, strict=True):
+        table, step = transfer_table(psf.kind, psf.beta)
+        compiled.filter_and_fold(plane, spectrum.values, table, wave_step * psf.scale / step, spectrum.correction)
+    along_y = scipy.fft.ifft(native, axis=1, overwrite_x=True)[:, : spectrum.size]
+    images = scipy.fft.irfft(along_y, n=spectrum.padded, axis=2)[:, :, : spectrum.size]
     # Light and PSF are positive, so what lies below zero is rounding, whose square root shot noise would take.
-    return np.maximum(image, 0.0) if spectrum.positive else np.ascontiguousarray(image)
+    return np.maximum(images, 0.0) if spectrum.positive else np.ascontiguousarray(images)
 
 
 def convolve_and_sample(fine: FineImage, psf: Psf) -> npt.NDArray[np.float64]:
     """(H, W) image of `fine` after `psf`, in units of the unlensed flux; see `sample`."""
-    return sample(fine_spectrum(fine, [psf]), psf)
+    return sample(fine_spectrum(fine, [psf]), [psf])[0]
 
 
 def convolve_bands(
@@ -276,9 +277,8 @@ def convolve_bands(
     """(B, H, W) nanomaggy per pixel of `fine` in each band, for its PSF and unlensed flux (nanomaggies)."""
     if len(psfs) != len(fluxes):
         raise ValueError(f"Each band has one PSF and one flux; got {len(psfs)} and {len(fluxes)}.")
-    spectrum = fine_spectrum(fine, psfs)
-    bands = [sample(spectrum, psf) * float(flux) for psf, flux in zip(psfs, fluxes, strict=True)]
-    return np.stack(bands).astype(np.float32)
+    bands = sample(fine_spectrum(fine, psfs), psfs)
+    return (bands * np.asarray(fluxes, np.float64)[:, None, None]).astype(np.float32)
 
 
 def render_arc(
