@@ -99,7 +99,7 @@ def write_object_file(uri: str | Path, name: str, write: Callable[[Path], None])
     """
     target = storage.join(uri, name)
     if storage.is_local(uri):
-        with atomic_path(Path(storage.normalise(target))) as path:
+        with atomic_path(storage.local_path(target)) as path:
             write(path)
             return ObjectEntry(name=name, size=path.stat().st_size, sha256=sha256_file(path))
     with tempfile.TemporaryDirectory(prefix="dark_halo_scope-") as directory:
@@ -487,7 +487,7 @@ def _local_path(uri: str, entry: ObjectEntry) -> Path:
     source = storage.join(uri, entry.name)
     if storage.is_local(uri):
         # Absolute, so that a Spark worker with another working directory finds it.
-        return Path.cwd() / source
+        return Path.cwd() / storage.local_path(source)
     path = scratch_directory() / sha256_bytes(uri.encode())[:16] / entry.name
     if not path.exists() or path.stat().st_size != entry.size:
         storage.fetch(source, path)
