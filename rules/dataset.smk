@@ -9,6 +9,8 @@ rule build_injection_manifest:
         "logs/build_injection_manifest/{dataset}.log",
     benchmark:
         "benchmarks/build_injection_manifest/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("build"),
     localrule: True
     conda:
         "../envs/spark.yaml"
@@ -40,6 +42,8 @@ rule inject_stamps:
         "logs/inject_stamps/{dataset}.log",
     benchmark:
         "benchmarks/inject_stamps/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("build"),
     localrule: True
     conda:
         "../envs/spark.yaml"
@@ -55,6 +59,65 @@ rule inject_stamps:
     shell:
         "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.injection.stamps --"
         " --survey {input.survey} --manifest {input.manifest} --coadds {input.coadds} --sources {input.sources}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule list_stored_stamps:
+    input:
+        code=code("dark_halo_scope.injection.list_stored", "spark"),
+    output:
+        "results/datasets/{dataset}/manifest.json",
+    log:
+        "logs/list_stored_stamps/{dataset}.log",
+    benchmark:
+        "benchmarks/list_stored_stamps/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("existing"),
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=480,
+    params:
+        settings=settings("dataset", "stored"),
+    message:
+        "Listing the stored stamps of {wildcards.dataset} (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.injection.list_stored --"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule adopt_stored_stamps:
+    input:
+        manifest="results/datasets/{dataset}/manifest.json",
+        coadds="results/datasets/{dataset}/coadds.json",
+        code=code("dark_halo_scope.injection.adopt_stored", "spark"),
+    output:
+        "results/datasets/{dataset}/stamps.json",
+    log:
+        "logs/adopt_stored_stamps/{dataset}.log",
+    benchmark:
+        "benchmarks/adopt_stored_stamps/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("existing"),
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=1440,
+    params:
+        settings=settings("dataset", "stored"),
+    message:
+        "Taking over the stored stamps of {wildcards.dataset} (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.injection.adopt_stored"
+        " -- --manifest {input.manifest} --coadds {input.coadds}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 

@@ -17,13 +17,13 @@ import tiny_survey
 from dark_halo_scope.catalogue import lenses, parent
 from dark_halo_scope.catalogue.config import ParentSettings
 from dark_halo_scope.catalogue.crossmatch import separation
-from dark_halo_scope.catalogue.parent import PARENT_SCHEMA, prepare_bricks, read_blacklist, select_rows
+from dark_halo_scope.catalogue.parent import PARENT_SCHEMA, prepare_bricks, select_rows
 from dark_halo_scope.catalogue.selection import SWEEP_COLUMNS
 from dark_halo_scope.catalogue.splits import assert_disjoint, healpix_cell, split_of_cells
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import load_manifest, object_list, verified_paths
 from dark_halo_scope.spark.session import spark_session
-from dark_halo_scope.survey.bricks import read_bricks
+from dark_halo_scope.survey.bricks import read_blacklist, read_bricks
 from dark_halo_scope.survey.sweeps import read_sweep
 from tiny_survey import TinySurvey
 

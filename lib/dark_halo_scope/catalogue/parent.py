@@ -45,7 +45,7 @@ from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_ma
 from dark_halo_scope.core.quarantine import REASON, check_fraction, split_rows
 from dark_halo_scope.spark.failures import explained
 from dark_halo_scope.spark.session import add_arguments, spark_session
-from dark_halo_scope.survey.bricks import read_bricks
+from dark_halo_scope.survey.bricks import read_blacklist, read_bricks
 from dark_halo_scope.survey.description import SurveyDescription, load_survey
 from dark_halo_scope.survey.sweeps import PHOTO_Z, read_sweep
 from dark_halo_scope.survey.units import depth_magnitude
@@ -141,21 +141,6 @@ class Selection:
     quarantined: pa.Table
     quarantined_numbers: NDArray[np.int64]
     counts: dict[str, int]
-
-
-def read_blacklist(uri: str | None) -> tuple[str, ...]:
-    """Brick names of a JSON list, or of the list under `bricks` in a JSON object; none for no file.
-
-    Raises:
-        BadInputError: the file holds something else.
-    """
-    if uri is None:
-        return ()
-    values = json.loads(storage.read_bytes(uri))
-    names = values.get("bricks") if isinstance(values, dict) else values
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise BadInputError(f"{uri} must hold a JSON list of brick names, or an object with one under `bricks`.")
-    return tuple(names)
 
 
 def prepare_bricks(

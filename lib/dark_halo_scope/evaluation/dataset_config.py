@@ -1,5 +1,7 @@
 """Settings of `check_dataset`: how much is measured, and what makes a dataset unfit for training."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from dark_halo_scope.core.config import Settings
@@ -31,5 +33,8 @@ class DatasetCheckSettings(Settings):
     min_rows_per_split: int = Field(default=1, ge=0, description="usable rows that every split must have")
     max_failed_fraction: float = Field(
         default=0.05, ge=0, le=1, description="failed cutouts above this share refuse the dataset"
+    )
+    shared_sources: Literal["refuse", "report"] = Field(
+        default="refuse", description="what source galaxies in more than one split do; earlier datasets have them"
     )
     seed: int = Field(default=42, ge=0)

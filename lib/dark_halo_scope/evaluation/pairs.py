@@ -80,11 +80,14 @@ def theta_e_over_psf(rows: pa.Table) -> NDArray[np.float64]:
 
 
 def lens_centres(rows: pa.Table) -> NDArray[np.float64] | None:
-    """(N, 2) lens positions (x, y) from the stamps' centres in arcsec; None where rows do not say: at the centre."""
+    """(N, 2) lens positions (x, y) from the stamps' centres in arcsec; None where rows do not say: at the centre.
+
+    Adopted pairs whose place in the coadds is not known have nulls: they count as centred too.
+    """
     names = ("host_offset_x_arcsec", "host_offset_y_arcsec")
     if not set(names) <= set(rows.column_names):
         return None
-    return np.stack([column(rows, name) for name in names], axis=1)
+    return np.nan_to_num(np.stack([column(rows, name) for name in names], axis=1))
 
 
 def host_labels(rows: pa.Table) -> NDArray[np.intp]:

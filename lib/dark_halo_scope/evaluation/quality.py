@@ -129,6 +129,8 @@ def refusals(report: Mapping[str, Any], settings: DatasetCheckSettings) -> list[
         "rows_of_no_known_split": "rows are in no known split",
         "objects_in_two_splits": f"hosts of one split lie within {settings.same_object_arcsec:g} arcsec of another's",
     }
+    if settings.shared_sources == "report":
+        del texts["sources_in_two_splits"]
     reasons += [f"{leaks[key]} {text}" for key, text in texts.items() if leaks[key]]
     pixels = report["pixels"]
     reasons += [

@@ -49,12 +49,14 @@ class StoredSettings(Settings):
 
     uri: str = Field(min_length=1)  # directory or s3:// prefix of Parquet files, `region_split=` folders or not
     variant: Variant
-    # What theta_e_arcsec means: `lacks_sqrt_q` is theta_E sqrt(q) of a product-average SIE. null: as the variant has it.
+    # A file counts as whole only where its job left `_SUCCESS` beside or above it; copies may have lost theirs.
+    require_success: bool = True
+    # What theta_e_arcsec means. lacks_sqrt_q: a product-average SIE has theta_e / sqrt(q). null: as the variant has it.
     theta_e_convention: Literal["lacks_sqrt_q", "product_average"] | None = None
     # Where a row has no control of its own: cut it from the coadds, or record the row as failed.
     controls: Literal["cut", "stored"] = "cut"
-    # A control fits its positive where no outermost pixel differs by more, nanomaggies. 0: they are the same bits. A PSF
-    # with wings (Moffat) leaves light there; a stamp one pixel off leaves noise there, a hundred times as much.
+    # A control fits its positive where no outermost pixel differs by more, nanomaggies. 0: they are the same bits. A
+    # PSF with wings (Moffat) leaves light there; a stamp one pixel off leaves noise there, a hundred times as much.
     max_edge_difference: float = Field(default=0.0, ge=0)
     search_pixels: int = Field(default=2, ge=0, le=8)  # how far from the nominal place a stamp's pixel grid may lie
     hard_negatives: PixelShuffleSettings = PixelShuffleSettings()

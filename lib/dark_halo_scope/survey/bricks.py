@@ -1,10 +1,12 @@
 """survey-bricks tables: which bricks exist and, in a release's own table, how deep and how sharp each is."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from dark_halo_scope.core import storage
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.survey.fitsfile import native, open_fits
 from dark_halo_scope.survey.names import checked_brickname
@@ -37,3 +39,18 @@ def read_bricks(path: Path) -> pa.Table:
     if len(unique) < len(names):
         raise BadInputError(f"{path} lists brick {unique[counts > 1][0]} more than once; use the release's own file.")
     return pa.table({name: pa.array(values) for name, values in table.items()})
+
+
+def read_blacklist(uri: str | None) -> tuple[str, ...]:
+    """Brick names of a JSON list, or of the list under `bricks` in a JSON object; none for no file.
+
+    Raises:
+        BadInputError: the file holds something else.
+    """
+    if uri is None:
+        return ()
+    values = json.loads(storage.read_bytes(uri))
+    names = values.get("bricks") if isinstance(values, dict) else values
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadInputError(f"{uri} must hold a JSON list of brick names, or an object with one under `bricks`.")
+    return tuple(names)

@@ -1,0 +1,39 @@
+"""Work that is cut into pieces beforehand, one Spark task each, with a bar that shows how far it is."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dark_halo_scope.core.progress import Progress
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+_POLL_S = 1.0
+
+
+def collect(
+    spark: "SparkSession", items: Sequence[ItemT], function: Callable[[ItemT], ResultT], label: str
+) -> list[ResultT]:
+    """`function` of every item, in order; results are small, data are written by the tasks themselves.
+
+    Args:
+        function: importable by name on a worker, or a `partial` of such a one.
+        label: for the progress bar.
+    """
+    context = spark.sparkContext
+    work: Any = context.parallelize(items, len(items)).map(function)
+    with ThreadPoolExecutor(1) as pool, Progress(len(items), label) as progress:
+        running = pool.submit(work.collect)
+        while not running.done():
+            time.sleep(_POLL_S)
+            stages = [context.statusTracker().getStageInfo(i) for i in context.statusTracker().getActiveStageIds()]
+            finished = sum(stage.numCompletedTasks for stage in stages if stage is not None)
+            progress.advance(max(0, finished - progress.done))
+        results: list[ResultT] = running.result()
+        progress.advance(len(items) - progress.done)
+        return results
