@@ -21,8 +21,9 @@ from dark_halo_scope.injection.arcs import (
     source_of,
     unlensed_fluxes,
 )
+from dark_halo_scope.injection.galaxy_images import half_light_radius
 from dark_halo_scope.injection.source_config import SourceBankSettings
-from dark_halo_scope.injection.sources import open_bank
+from dark_halo_scope.injection.sources import SourceBank, open_bank
 from dark_halo_scope.injection.stamp_config import (
     HardNegativeSettings,
     PsfSettings,
@@ -30,7 +31,8 @@ from dark_halo_scope.injection.stamp_config import (
     StampSettings,
 )
 from dark_halo_scope.lensing.render import render_arc
-from dark_halo_scope.lensing.sources import ImageSource
+from dark_halo_scope.lensing.sources import ImageSource, brightness
+from source_banks import write_galsim_bank
 
 CENTRE = (0.07, -0.11)
 SETTINGS = StampSettings()
@@ -224,6 +226,63 @@ def test_a_bank_galaxy_gets_the_size_that_the_row_asks_for(real_data: Path) -> N
     assert (source.x, source.y) == (CENTRE[0] + 0.25, CENTRE[1] - 0.1)
     arc = make_arc(task, CENTRE, PSFS, INVVAR, GOOD, bank, SETTINGS, SCALE)
     assert arc.measures["magnification"] > 1.5
+
+
+UNLENSED = {"theta_e_arcsec": 0.0, "shear": 0.0, "src_x_arcsec": 0.0, "src_y_arcsec": 0.0}
+KINDS = [
+    {"source_mode": "sersic"},
+    {"source_mode": "clumpy", "src_n": None},
+    {"source_mode": "image", "source_id": "100", "src_n": None, "src_e": 0.0},
+]
+
+
+@pytest.fixture
+def long_galaxy(tmp_path: Path) -> SourceBank:
+    """A bank of one galaxy, three times as long along x as along y."""
+    axis = np.arange(121) - 60
+    image = np.exp(-0.5 * (axis / 15.0) ** 2 - 0.5 * (axis[:, None] / 5.0) ** 2)
+    return open_bank(write_galsim_bank(tmp_path / "bank", [image / image.sum()]), SourceBankSettings())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("gr", "rz", "mag"), [(0.4, 0.5, 23.0), (-0.3, 0.1, 20.5)])
+def test_every_kind_of_source_has_the_rows_flux_and_colours(
+    long_galaxy: SourceBank, kind: dict, gr: float, rz: float, mag: float
+) -> None:
+    """The earlier pipeline gave all image sources one colour, by which alone they could be told."""
+    task = row(150, 150, **UNLENSED, **kind, src_gr=gr, src_rz=rz, src_mag_r=mag)
+    arc = make_arc(task, (0.0, 0.0), PSFS, INVVAR, GOOD, long_galaxy, SETTINGS, SCALE)
+    magnitudes = 22.5 - 2.5 * np.log10(arc.image.sum(axis=(1, 2), dtype=np.float64))
+    assert magnitudes == pytest.approx([mag + gr, mag, mag - rz], abs=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("phi", [0.0, 0.5, 2.2])
+def test_every_kind_of_source_has_the_rows_size_and_lies_along_its_angle(
+    long_galaxy: SourceBank, kind: dict, phi: float
+) -> None:
+    """Counter-clockwise from +x in the stamp's frame."""
+    shape = {"src_e": 0.5} if kind["source_mode"] != "image" else {}
+    task = row(150, 150, **UNLENSED, **{**kind, **shape}, src_phi_rad=phi, src_reff_arcsec=0.5)
+    axis = (np.arange(401) - 200) * 0.02
+    x, y = np.meshgrid(axis, axis)
+    light = brightness(source_of(task, (0.0, 0.0), long_galaxy), x, y)
+    assert light.sum() * 0.02**2 == pytest.approx(1.0, rel=0.02)
+    xx, yy, xy = (float((light * one).sum() / light.sum()) for one in (x * x, y * y, x * y))
+    angle = 0.5 * np.arctan2(2 * xy, xx - yy)
+    # Clumps pull the long axis of a galaxy off its disc's.
+    assert np.cos(2 * (angle - phi)) > (0.85 if kind["source_mode"] == "clumpy" else 0.999)
+    if kind["source_mode"] != "sersic":  # whose radius is that of an ellipse
+        assert 0.02 * half_light_radius(light) == pytest.approx(0.5, rel=0.03)
+
+
+def test_clumps_are_the_tasks_own_and_move_no_other_draw() -> None:
+    first, second = (row(150, 150, number=number, source_mode="clumpy", src_n=None) for number in (1, 2))
+    sources = [source_of(task, CENTRE, None) for task in (first, first, second)]
+    assert all(isinstance(source, ImageSource) for source in sources)
+    images = [source.image for source in sources if isinstance(source, ImageSource)]
+    assert np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
 
 
 def test_rows_that_no_renderer_understands_are_refused() -> None:

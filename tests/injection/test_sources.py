@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from scipy import ndimage
 
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.injection.galaxy_images import half_light_radius, isolate, replace_psf
 from dark_halo_scope.injection.source_config import SourceBankSettings
 from dark_halo_scope.injection.sources import open_bank
 from source_banks import gaussian, write_galsim_bank
@@ -50,42 +48,6 @@ def test_a_missing_psf_file_stops_deconvolution_but_not_plain_reading(real_data:
     bank = open_bank(path, SourceBankSettings(psf="deconvolve"))
     with pytest.raises(BadInputError, match="PSF"):
         bank.galaxy(int(bank.idents[0]))
-
-
-def test_half_light_radius_of_a_gaussian_is_1_1774_sigma() -> None:
-    for sigma in (2.0, 5.0, 9.0):
-        assert half_light_radius(gaussian(101, sigma, 0.3, -0.4)) == pytest.approx(1.1774 * sigma, rel=0.01)
-
-
-def test_noise_around_a_galaxy_does_not_inflate_it() -> None:
-    rng = np.random.default_rng(1)
-    galaxy = 50 * gaussian(151, 6.0) + rng.normal(0.0, 0.002, (151, 151))
-    image = isolate(galaxy, 0.002, SETTINGS.threshold_sigma)
-    assert image.sum() == pytest.approx(1.0)
-    assert half_light_radius(image) == pytest.approx(1.1774 * 6, rel=0.03)
-    # The earlier bank's way, kept here to show what the promise prevents.
-    clipped = np.clip(galaxy, 0, None)
-    assert half_light_radius(clipped) > 1.2 * 1.1774 * 6
-
-
-def test_a_neighbour_is_left_out_and_the_galaxy_is_centred() -> None:
-    scene = 50 * gaussian(151, 5.0, 12.0, -7.0) + 5 * gaussian(151, 2.0, -50.0, 50.0)
-    image = isolate(scene, 0.002, SETTINGS.threshold_sigma)
-    rows, columns = np.indices(image.shape) - (len(image) - 1) / 2
-    assert abs((rows * image).sum()) < 0.51
-    assert abs((columns * image).sum()) < 0.51
-    assert half_light_radius(image) == pytest.approx(1.1774 * 5, rel=0.03)
-
-
-def test_replacing_the_psf_gives_the_width_of_galaxy_and_target() -> None:
-    galaxy, psf = gaussian(128, 4.0), gaussian(33, 2.0)
-    seen = ndimage.gaussian_filter(galaxy, 2.0)
-    target_sigma = 0.8
-    sharp = replace_psf(seen, psf, target_sigma * 2.3548, noise=1e-6)
-    assert half_light_radius(sharp) == pytest.approx(1.1774 * np.hypot(4.0, target_sigma), rel=0.01)
-    rows, columns = np.indices(sharp.shape) - 63.5
-    assert (columns * sharp).sum() / sharp.sum() == pytest.approx(0.0, abs=0.02)
-    assert (rows * sharp).sum() / sharp.sum() == pytest.approx(0.0, abs=0.02)
 
 
 def test_an_image_is_read_once_and_an_unknown_ident_is_refused(tmp_path: Path) -> None:

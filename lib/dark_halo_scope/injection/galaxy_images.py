@@ -18,6 +18,12 @@ _FWHM_TO_SIGMA = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
 _SMOOTHING = 2.0
 _WHITE_NOISE_LEFT = 1.0 / (2.0 * np.sqrt(np.pi) * _SMOOTHING)
 
+# How smooth an image is taken to be where clipped noise is corrected for: less, and noise is taken for signal.
+_PEDESTAL_SMOOTHING = 4.0
+
+# Smoothings that find a faint disc's outskirts as well.
+_SCALES = (2.0, 4.0, 8.0)
+
 
 @dataclass(frozen=True)
 class GalaxyImage:
@@ -26,7 +32,6 @@ class GalaxyImage:
     `half_light_radius` is measured: the circle about the centroid that holds half the light.
     """
 
-    ident: int
     image: npt.NDArray[np.float32]  # (n, n)
     pixel_scale: float  # arcsec
     half_light_radius: float  # arcsec
@@ -48,7 +53,32 @@ def isolate(image: FloatImage, noise: float, threshold_sigma: float) -> FloatIma
         ValueError: nothing exceeds the threshold.
     """
     smooth = ndimage.gaussian_filter(image, _SMOOTHING, mode="constant")
-    labels, count = ndimage.label(smooth > threshold_sigma * noise)
+    return _cut_out(image, smooth > threshold_sigma * noise)
+
+
+def isolate_in_unknown_noise(image: FloatImage, threshold_sigma: float) -> FloatImage:
+    """Like `isolate`, where the noise is correlated and only the corners tell how much there is.
+
+    The footprint is where the image smoothed by 2, 4 or 8 pixels exceeds what the corners scatter at that smoothing,
+    the limit being the same for white noise: a galaxy whose image is mostly noise keeps its outskirts.
+
+    Raises:
+        ValueError: nothing exceeds the threshold.
+    """
+    corners = _corners(image.shape)
+    above = np.zeros(image.shape, dtype=bool)
+    for scale in _SCALES:
+        smooth = ndimage.gaussian_filter(image, scale, mode="reflect")
+        quiet = smooth[corners]
+        # A neighbour, or the galaxy's own wings in two corners, widen no median deviation.
+        scatter = np.median(np.abs(quiet - np.median(quiet))) / ndtri(0.75)
+        above |= smooth > threshold_sigma / _WHITE_NOISE_LEFT * scatter
+    return _cut_out(image, above)
+
+
+def _cut_out(image: FloatImage, above: npt.NDArray[np.bool_]) -> FloatImage:
+    """The brightest of the connected pieces of `above`, and three pixels around it; see `isolate`."""
+    labels, count = ndimage.label(above)
     if count == 0:
         raise ValueError("no light above the noise")
     flux = ndimage.sum_labels(image, labels, np.arange(1, count + 1))
@@ -100,28 +130,22 @@ def replace_psf(image: FloatImage, psf: FloatImage, target_fwhm: float, noise: f
     return sharpened * (1.0 + wiener)
 
 
-def remove_clipped_noise(image: FloatImage) -> tuple[FloatImage, float]:
-    """Take the pedestal out of a stamp whose noise lost its negative half, and tell the noise.
+def remove_clipped_noise(image: FloatImage) -> FloatImage:
+    """Take the pedestal out of a stamp whose noise lost its negative half; unchanged where the corners hold no noise.
 
     Where a signal s meets noise of scatter sigma and negatives become 0, the mean is s Phi(s/sigma) + sigma
     phi(s/sigma): 0.4 sigma too much where there is nothing, no excess where s >> sigma. The excess is taken off pixel
-    by pixel, s from the image smoothed by two pixels.
+    by pixel, s from the image smoothed by four pixels.
 
     Returns:
-        (ny, nx) image whose mean is the signal's, and the noise that `isolate` wants: the scatter per pixel of white
-        noise which, smoothed by two pixels, has the corners' scatter. Without noise in the corners, `image` and 0.
+        (ny, nx) image whose mean is the signal's.
     """
-    corners = _corners(image.shape)
-    sigma = clipped_noise(image[corners])
+    sigma = clipped_noise(image[_corners(image.shape)])
     if sigma == 0.0:
-        return image, 0.0
-    smooth = ndimage.gaussian_filter(image, _SMOOTHING, mode="nearest") / sigma
+        return image
+    smooth = ndimage.gaussian_filter(image, _PEDESTAL_SMOOTHING, mode="reflect") / sigma
     signal = np.interp(smooth, _CLIPPED_MEANS, _SIGNALS)
-    corrected = image - sigma * np.where(smooth > _CLIPPED_MEANS[-1], 0.0, _clipped_mean(signal) - signal)
-    quiet = ndimage.gaussian_filter(corrected, _SMOOTHING, mode="nearest")[corners]
-    # Noise of one sky at a time: a neighbour or the galaxy's own wings in one corner widen no median deviation.
-    scatter = np.median(np.abs(quiet - np.median(quiet))) / ndtri(0.75)
-    return corrected, float(scatter / _WHITE_NOISE_LEFT)
+    return image - sigma * np.where(smooth > _CLIPPED_MEANS[-1], 0.0, _clipped_mean(signal) - signal)
 
 
 def clipped_noise(values: npt.NDArray[np.float64]) -> float:
@@ -149,6 +173,6 @@ def _clipped_mean(signal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return signal * ndtr(signal) + np.exp(-0.5 * signal**2) / np.sqrt(2.0 * np.pi)
 
 
-# Six sigma above zero the excess is gone.
-_SIGNALS = np.linspace(0.0, 6.0, 601)
+# Six sigma above zero the excess is gone; where noise makes the smoothed image darker than sky, s is negative.
+_SIGNALS = np.linspace(-2.0, 6.0, 801)
 _CLIPPED_MEANS = _clipped_mean(_SIGNALS)

@@ -92,7 +92,7 @@ class GalsimBank:
             image = replace_psf(image, psf, self._settings.target_fwhm_arcsec / pixel_scale, noise / flux)
             image /= image.sum()
         radius = half_light_radius(image) * pixel_scale
-        return GalaxyImage(int(values["IDENT"]), image.astype(np.float32), pixel_scale, radius)
+        return GalaxyImage(image.astype(np.float32), pixel_scale, radius)
 
     def _catalogue_radii(self) -> npt.NDArray[np.float64]:
         """Radii to compare with: SExtractor's where the PSF is kept, the Sersic fits' where it is taken out."""

@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.injection.galaxy_images import GalaxyImage, half_light_radius, isolate, remove_clipped_noise
+from dark_halo_scope.injection.galaxy_images import (
+    GalaxyImage,
+    half_light_radius,
+    isolate_in_unknown_noise,
+    remove_clipped_noise,
+)
 from dark_halo_scope.injection.source_config import SourceBankSettings
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -83,10 +88,9 @@ class Hdf5Bank:
             raise ValueError(f"row {row} of images cannot be read ({error})") from error
         if not np.isfinite(stored).all():
             raise ValueError(f"row {row} of images is not an image of finite numbers")
-        cleaned, noise = remove_clipped_noise(stored)
-        image = isolate(cleaned, noise, self._settings.threshold_sigma)
+        image = isolate_in_unknown_noise(remove_clipped_noise(stored), self._settings.threshold_sigma)
         radius = half_light_radius(image) * self._pixel_scale
-        return GalaxyImage(int(self.idents[row]), image.astype(np.float32), self._pixel_scale, radius)
+        return GalaxyImage(image.astype(np.float32), self._pixel_scale, radius)
 
     def _opened(self) -> Any:
         import h5py
