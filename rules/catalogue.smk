@@ -75,3 +75,33 @@ rule measure_sources:
     shell:
         "exec python -m dark_halo_scope.injection.measure_sources --survey {input.survey} --processes {threads}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule select_confusers:
+    input:
+        survey="results/survey.json",
+        lenses="results/catalogue/lenses.json",
+        code=code("dark_halo_scope.catalogue.select_confusers", "spark"),
+    output:
+        "results/catalogue/confusers.json",
+    log:
+        "logs/select_confusers.log",
+    benchmark:
+        "benchmarks/select_confusers.tsv"
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=240,
+    params:
+        settings=settings("survey", "confusers"),
+    message:
+        "Selecting galaxies that look like lenses and are none (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark}"
+        " dark_halo_scope.catalogue.select_confusers --"
+        " --survey {input.survey} --lenses {input.lenses}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"

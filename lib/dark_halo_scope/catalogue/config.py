@@ -1,4 +1,4 @@
-"""Settings of the catalogue stage: lens lists and the parent sample."""
+"""Settings of the catalogue stage: lens lists, the parent sample and confusers."""
 
 from typing import Literal
 
@@ -16,6 +16,10 @@ LrgMode = Literal[
     "desi_lrg",
 ]
 """Which selection of luminous red galaxies makes a row a parent."""
+
+
+ConfuserPreset = Literal["intended", "executed", "plan"]
+"""Which rules sort galaxies into classes of confusers; see `catalogue.confusers`."""
 
 
 class LensSettings(Settings):
@@ -53,3 +57,13 @@ class ParentSettings(Settings):
         if len(set(self.excluded_bricks)) < len(self.excluded_bricks):
             raise ValueError("excluded_bricks lists a brick twice")
         return self
+
+
+class ConfuserSettings(Settings):
+    """Settings of `select_confusers`: galaxies that look like lenses and are none."""
+
+    preset: ConfuserPreset = "intended"
+    lens_radius_arcsec: float = Field(default=11.0, ge=0)  # 5 + 2 x 3: known lenses are neither hosts nor negatives
+    split_seed: int = 42
+    files: int = Field(default=64, ge=1, le=4096)  # number of output files; rows go by a hash of their brick
+    max_bad: float = Field(default=0.001, ge=0, le=1)  # share of sweep rows that may be unusable

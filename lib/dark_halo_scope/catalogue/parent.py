@@ -233,7 +233,9 @@ def select_rows(
     left_N &= ~near_N
     number_N = np.flatnonzero(good_N)[left_N]
     return Selection(
-        rows=_parent_rows(sweep, columns, number_N, {name: flag[left_N] for name, flag in flags.items()}, settings),
+        rows=object_rows(
+            sweep, columns, number_N, {name: flag[left_N] for name, flag in flags.items()}, settings.split_seed
+        ),
         row_numbers=number_N,
         quarantined=_bad_rows(columns, np.flatnonzero(bad_N), reason_N[bad_N]),
         quarantined_numbers=np.flatnonzero(bad_N),
@@ -293,7 +295,7 @@ def _select(
         for batch in batches:
             for number in batch["number"].to_pylist():
                 sweep, photoz = sweeps[number]
-                with _local(survey, sweep) as sweep_path, _local(survey, photoz) as photoz_path:
+                with local_file(survey, sweep) as sweep_path, local_file(survey, photoz) as photoz_path:
                     assert sweep_path is not None
                     table = read_sweep(sweep_path, SWEEP_COLUMNS, photoz_path, survey.releases)
                 selection = select_rows(table, bricks, lens_ra, lens_dec, settings)
@@ -332,7 +334,7 @@ def _select(
 
 
 @contextlib.contextmanager
-def _local(survey: SurveyDescription, uri: str | None) -> Iterator[Path | None]:
+def local_file(survey: SurveyDescription, uri: str | None) -> Iterator[Path | None]:
     """A file of the survey on this machine; a remote one is fetched, and gone when the block ends.
 
     A thousand sweeps would fill the disk of a worker that kept them.
@@ -366,12 +368,12 @@ def _mark(reason_N: NDArray[np.object_], bad_N: NDArray[np.bool_], reason: str) 
     reason_N[bad_N & (reason_N == None)] = reason  # noqa: E711 - elementwise
 
 
-def _parent_rows(
+def object_rows(
     sweep: pa.Table,
     columns: Mapping[str, NDArray],
     number_N: NDArray[np.int64],
     flags: Mapping[str, NDArray[np.bool_]],
-    settings: ParentSettings,
+    split_seed: int,
 ) -> pa.Table:
     """Rows `number_N` of a sweep with the parent sample's columns; flags are of those rows already."""
     row = {name: values[number_N] for name, values in columns.items()}
@@ -403,7 +405,7 @@ def _parent_rows(
         values[name] = sweep[source].take(pa.array(number_N)) if has else pa.nulls(len(number_N), _F32)
     cell_N = healpix_cell(row["RA"], row["DEC"]) if len(number_N) else np.empty(0, dtype=np.int64)
     values["healpix_128"] = cell_N
-    values["split"] = split_of_cells(cell_N, settings.split_seed)
+    values["split"] = split_of_cells(cell_N, split_seed)
     return pa.table([_column(values[field.name], field.type) for field in PARENT_SCHEMA], schema=PARENT_SCHEMA)
 
 
@@ -493,17 +495,18 @@ def _write_file(frame: "pd.DataFrame", target: str, leaking: frozenset[tuple[int
     records = []
     if len(fine):
         rows = fine.select(PARENT_SCHEMA.names).cast(PARENT_SCHEMA)
-        entry = write_object(target, f"parent-{number:04d}.parquet", _parquet(rows))
+        entry = write_object(target, f"parent-{number:04d}.parquet", table_bytes(rows))
         in_split = {split: int(pc.sum(pc.equal(rows["split"], split)).as_py()) for split in SPLITS}
         records.append({**entry.model_dump(), **in_split, "quarantined": 0})
     if len(quarantined):
         rows = quarantined.select(["sweep", "row", *_IDENTITY, "brickname", "ra", "dec", REASON])
-        entry = write_object(target, f"quarantine/parent-{number:04d}.parquet", _parquet(rows))
+        entry = write_object(target, f"quarantine/parent-{number:04d}.parquet", table_bytes(rows))
         records.append({**entry.model_dump(), **dict.fromkeys(SPLITS, 0), "quarantined": len(rows)})
     return pd.DataFrame.from_records(records)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def table_bytes(table: pa.Table) -> bytes:
+    """A Parquet file."""
     buffer = BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()

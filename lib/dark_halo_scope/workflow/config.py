@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from dark_halo_scope.catalogue.config import LensSettings, ParentSettings
+from dark_halo_scope.catalogue.config import ConfuserSettings, LensSettings, ParentSettings
 from dark_halo_scope.core.config import Settings
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
 from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
@@ -14,7 +14,7 @@ from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stored_config import StoredSettings
-from dark_halo_scope.paper.config import TrainingExamplesSettings
+from dark_halo_scope.paper.config import PageSettings, TrainingExamplesSettings
 from dark_halo_scope.survey.config import CoaddSettings, SurveySettings
 from dark_halo_scope.training.config import TrainSettings
 
@@ -33,6 +33,7 @@ class SurveyFile(Settings):
     coadds: CoaddSettings
     lenses: LensSettings = LensSettings()
     parent: ParentSettings = ParentSettings()
+    confusers: ConfuserSettings = ConfuserSettings()
     sources: SourceCheckSettings = SourceCheckSettings()
     overrides: Overrides = Overrides()
 
@@ -48,6 +49,7 @@ class DatasetFile(Settings):
     arc_light: ArcLightSettings = ArcLightSettings()
     pack: PackSettings = PackSettings()
     examples: TrainingExamplesSettings = TrainingExamplesSettings()
+    page: PageSettings = PageSettings()
 
     @model_validator(mode="after")
     def _section_of_source(self) -> "DatasetFile":

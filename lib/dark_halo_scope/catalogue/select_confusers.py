@@ -1,0 +1,194 @@
+"""Confusers of a survey: galaxies of its sweeps that look like lenses and are none, by class.
+
+    survey.json, lenses.json -> confusers.json, `confusers-{file}.parquet`
+
+One Spark task reads one sweep file, so that its memory is that of the largest file. Rows then meet by brick: what is
+written depends on the rows alone, not on cores, partitions or the order of files.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dark_halo_scope.catalogue.config import ConfuserSettings
+from dark_halo_scope.catalogue.confusers import RULES, confuser_classes, in_pool
+from dark_halo_scope.catalogue.crossmatch import nearest
+from dark_halo_scope.catalogue.parent import PARENT_SCHEMA, duplicate_reasons, local_file, object_rows, table_bytes
+from dark_halo_scope.catalogue.selection import SWEEP_COLUMNS, bad_row_reasons, lrg_flags
+from dark_halo_scope.catalogue.splits import SPLITS, file_of_brick
+from dark_halo_scope.core import storage
+from dark_halo_scope.core.cli import argument_parser, load_settings, run
+from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_manifest, verified_paths, write_object
+from dark_halo_scope.core.quarantine import check_fraction
+from dark_halo_scope.spark.failures import explained
+from dark_halo_scope.spark.session import add_arguments, spark_session
+from dark_halo_scope.survey.description import SurveyDescription, load_survey
+from dark_halo_scope.survey.sweeps import read_sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+MODULE = "dark_halo_scope.catalogue.select_confusers"
+KIND = "confusers"
+
+CONFUSER_SCHEMA = PARENT_SCHEMA.append(pa.field("confuser", pa.string(), nullable=False))
+"""Columns of the parent sample, and the class."""
+
+_CARRIED = pa.schema(
+    [
+        *(field.with_nullable(True) for field in CONFUSER_SCHEMA),
+        pa.field("counts", pa.string()),
+        pa.field("file", pa.int32()),
+    ]
+)
+
+_WRITTEN = "name string, size long, sha256 string, counts string, duplicates long"
+
+_ORDER = ("brickname", "objid", "release", "ra", "dec")
+
+
+def select_confusers(
+    sweep: pa.Table, lens_ra: NDArray, lens_dec: NDArray, settings: ConfuserSettings
+) -> tuple[pa.Table, Counter[str]]:
+    """Confusers among the rows of one sweep.
+
+    Args:
+        sweep: columns `SWEEP_COLUMNS`, and Z_PHOT_MEDIAN, Z_PHOT_STD where there are photometric redshifts.
+        lens_ra, lens_dec: (M,) float64 degrees of known and candidate lenses.
+        settings: rules and the radius about lenses.
+
+    Returns:
+        `CONFUSER_SCHEMA`, rows in file order; and how many rows went where. Bad rows are neither confusers nor
+        neighbours.
+    """
+    every = {name: sweep[name].to_numpy(zero_copy_only=False) for name in SWEEP_COLUMNS}
+    good = np.flatnonzero(bad_row_reasons(every) == None)  # noqa: E711 - elementwise
+    columns = {name: values[good] for name, values in every.items()}
+    rules = RULES[settings.preset]
+    kind = confuser_classes(columns, rules)
+    found = np.flatnonzero(kind != "")
+    ra, dec = (columns[name][found] for name in ("RA", "DEC"))
+    near = nearest(ra, dec, lens_ra, lens_dec, settings.lens_radius_arcsec)[0] >= 0
+    counts = Counter(read=sweep.num_rows, bad=sweep.num_rows - len(good), near_lens=int(near.sum()))
+    counts["outside_pool"] = int(np.sum(~in_pool(columns, rules)))
+    counts["no_confuser"] = len(good) - counts["outside_pool"] - len(found)
+    kept = found[~near]
+    flags = lrg_flags({name: values[kept] for name, values in columns.items()})
+    rows = object_rows(sweep, every, good[kept], flags, settings.split_seed)
+    rows = rows.append_column(CONFUSER_SCHEMA.field("confuser"), pa.array(kind[kept], pa.string()))
+    return rows, counts
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line of `select_confusers`."""
+    parser = argument_parser("Select galaxies of a survey's sweeps that look like lenses and are none.")
+    add_arguments(parser)
+    parser.add_argument("--survey", type=Path, required=True, help="survey.json")
+    parser.add_argument("--lenses", type=Path, required=True, help="lenses.json, whose lenses are left out")
+    parser.add_argument("--output", type=Path, required=True, help="confusers.json")
+    parser.add_argument("--data-root", help="where the data go (default: beside the manifest)")
+    args = parser.parse_args(argv)
+    settings = load_settings(args.settings, ConfuserSettings)
+    survey = load_survey(args.survey)
+    with (
+        attempt(args.output, KIND, MODULE, settings, [args.survey, args.lenses], args.data_root) as work,
+        spark_session(args.spark_master, "select_confusers") as spark,
+        explained(),
+    ):
+        _select(spark, survey, args.lenses, settings, work)
+
+
+def _select(
+    spark: "SparkSession", survey: SurveyDescription, lenses: Path, settings: ConfuserSettings, work: Attempt
+) -> None:
+    from pyspark import StorageLevel
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    table = pq.read_table(verified_paths(load_manifest(lenses, "lenses"))[0], columns=["ra", "dec"])
+    lens_ra, lens_dec = (table[name].to_numpy().astype(np.float64) for name in ("ra", "dec"))
+    sweeps = survey.sweep_pairs()
+    logger.info("Reading %d sweep files, %d lenses", len(sweeps), len(lens_ra))
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch["number"].to_pylist():
+                sweep, photoz = sweeps[number]
+                with local_file(survey, sweep) as sweep_path, local_file(survey, photoz) as photoz_path:
+                    assert sweep_path is not None
+                    rows = read_sweep(sweep_path, SWEEP_COLUMNS, photoz_path, survey.releases)
+                yield from _carried(*select_confusers(rows, lens_ra, lens_dec, settings), settings)
+
+    numbers = spark.createDataFrame([(i,) for i in range(len(sweeps))], "number int").repartition(len(sweeps))
+    carried = numbers.mapInArrow(read, from_arrow_schema(_CARRIED)).persist(StorageLevel.MEMORY_AND_DISK)
+    counts: Counter[str] = Counter()
+    for row in carried.filter("counts is not null").select("counts").collect():
+        counts.update(json.loads(row.counts))
+    check_fraction(counts["read"], counts["bad"], settings.max_bad, f"The selection of {work.output}")
+    target = str(work.prefix) if storage.is_local(work.uri) else work.uri
+
+    def write(frame: "pd.DataFrame") -> "pd.DataFrame":
+        return _write_file(frame, target)
+
+    written = carried.filter("counts is null").groupBy("file").applyInPandas(write, _WRITTEN).collect()
+    carried.unpersist()
+    classes: dict[str, Counter[str]] = {name: Counter() for name in RULES[settings.preset].classes}
+    for item in written:
+        for name, splits in json.loads(item.counts).items():
+            classes[name].update(splits)
+    rows_out = sum(sum(splits.values()) for splits in classes.values())
+    counts["duplicates"] = sum(item.duplicates for item in written)
+    work.publish(
+        rows_in=rows_out + counts["duplicates"],
+        rows_out=rows_out,
+        rows_quarantined=counts["duplicates"],
+        columns={field.name: str(field.type) for field in CONFUSER_SCHEMA},
+        facts={
+            "preset": settings.preset,
+            "rows": dict(sorted(counts.items())),
+            "classes": {name: {split: splits[split] for split in SPLITS} for name, splits in classes.items()},
+        },
+        objects=sorted((ObjectEntry(name=w.name, size=w.size, sha256=w.sha256) for w in written), key=lambda e: e.name),
+    )
+    logger.info("%d confusers of %d rows", rows_out, counts["read"])
+
+
+def _carried(rows: pa.Table, counts: Counter[str], settings: ConfuserSettings) -> Iterator[pa.RecordBatch]:
+    """Rows between the Spark stages: confusers with the file that they go to, and one row with the counts."""
+    files = [file_of_brick(name, settings.files) for name in rows["brickname"].to_pylist()]
+    rows = rows.append_column("counts", pa.nulls(rows.num_rows, pa.string()))
+    rows = rows.append_column("file", pa.array(files, pa.int32()))
+    yield from pa.table(rows.columns, schema=_CARRIED).to_batches(max_chunksize=10_000)
+    one = {"counts": json.dumps(counts, sort_keys=True)}
+    yield pa.RecordBatch.from_pylist([one], schema=_CARRIED)
+
+
+def _write_file(frame: "pd.DataFrame", target: str) -> "pd.DataFrame":
+    """Write one output file; runs in a Spark task."""
+    import pandas as pd
+
+    number = int(frame["file"].iloc[0])
+    table = pa.Table.from_pandas(frame, schema=_CARRIED, preserve_index=False).replace_schema_metadata(None)
+    table = table.sort_by([(name, "ascending") for name in _ORDER])
+    first = pa.array([reason is None for reason in duplicate_reasons(table)])
+    rows = table.filter(first).select(CONFUSER_SCHEMA.names).cast(CONFUSER_SCHEMA)
+    entry = write_object(target, f"confusers-{number:04d}.parquet", table_bytes(rows))
+    counts: dict[str, Counter[str]] = {}
+    for name, split in zip(rows["confuser"].to_pylist(), rows["split"].to_pylist(), strict=True):
+        counts.setdefault(name, Counter())[split] += 1
+    record = {**entry.model_dump(), "counts": json.dumps(counts, sort_keys=True)}
+    return pd.DataFrame.from_records([{**record, "duplicates": table.num_rows - rows.num_rows}])
+
+
+if __name__ == "__main__":
+    run(main)
