@@ -14,7 +14,8 @@ from dark_halo_scope.catalogue.lenses import SCHEMA as CATALOGUE_SCHEMA
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.files import sha256_file
 from dark_halo_scope.core.manifest import attempt, load_manifest, verified_path
-from dark_halo_scope.evaluation.measure_arc_light import LENSES, LIGHT, main
+from dark_halo_scope.evaluation.arc_light import LENSES, LIGHT
+from dark_halo_scope.evaluation.measure_arc_light import main
 from dark_halo_scope.images.codec import decode_stamp
 from dark_halo_scope.injection.schema import encode_stamp
 from dark_halo_scope.lensing.lens import Lens

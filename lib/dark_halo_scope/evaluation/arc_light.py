@@ -39,6 +39,11 @@ from dark_halo_scope.survey.names import PIXEL_SCALE
 
 FloatArray = NDArray[np.float64]
 
+# The artifact that `measure_arc_light` makes, and its objects.
+KIND = "arc_light"
+LIGHT = "light.parquet"
+LENSES = "lenses.parquet"
+
 AB_ZERO_POINT = 22.5
 _NORMAL_MAD = 1.4826
 _SMOOTHING_PIXELS = 1.0

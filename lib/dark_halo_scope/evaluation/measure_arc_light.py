@@ -25,7 +25,7 @@ from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, verified_path, verified_paths
 from dark_halo_scope.core.progress import Progress
-from dark_halo_scope.evaluation.arc_light import AB_ZERO_POINT, ArcLight, measure_light
+from dark_halo_scope.evaluation.arc_light import AB_ZERO_POINT, KIND, LENSES, LIGHT, ArcLight, measure_light
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
 from dark_halo_scope.evaluation.pairs import column, stratum_masks, theta_e_over_psf, true_theta_e
 from dark_halo_scope.evaluation.quality import distribution
@@ -38,9 +38,6 @@ from dark_halo_scope.survey.grid import brick_at
 from dark_halo_scope.survey.names import BANDS
 
 MODULE = "dark_halo_scope.evaluation.measure_arc_light"
-KIND = "arc_light"
-LIGHT = "light.parquet"
-LENSES = "lenses.parquet"
 
 _STRING, _FLOAT64 = pa.string(), pa.float64()
 LIGHT_SCHEMA = pa.schema(
