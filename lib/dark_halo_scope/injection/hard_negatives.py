@@ -5,6 +5,7 @@ It is done on the fine image, before the PSF: pixels exchanged afterwards would 
 passes, which one number finds.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -85,29 +86,36 @@ def _permute_rings(
     """
     rows, columns = values.shape
     out = values.copy()
-    last_lit = -1
+    top, bottom, left, right = rows, 0, columns, 0
     for row in range(rows):
         for column in range(columns):
             if values[row, column] != 0.0:
-                last_lit = max(last_lit, int(np.hypot(row - centre_y, column - centre_x)))
-    if last_lit < 0:
+                top, bottom = min(top, row), max(bottom, row + 1)
+                left, right = min(left, column), max(right, column + 1)
+    if bottom == 0:
         return out
-    reach = last_lit + 1
-    top, bottom = max(int(centre_y) - reach - 1, 0), min(int(centre_y) + reach + 2, rows)
-    left, right = max(int(centre_x) - reach - 1, 0), min(int(centre_x) + reach + 2, columns)
-    start = np.zeros(last_lit + 2, np.int64)
-    ring_of = np.empty((bottom - top) * (right - left), np.int64)
-    lit = np.zeros(last_lit + 1, np.bool_)
+    # The box that holds every ring of the box that holds the light.
+    reach = int(np.hypot(max(centre_y - top, bottom - centre_y), max(centre_x - left, right - centre_x))) + 2
+    top, bottom = max(int(centre_y) - reach, 0), min(int(centre_y) + reach + 1, rows)
+    left, right = max(int(centre_x) - reach, 0), min(int(centre_x) + reach + 1, columns)
+    rings = int(np.hypot(rows + abs(centre_y), columns + abs(centre_x))) + 2
+    count = np.zeros(rings + 1, np.int64)
+    lit = np.zeros(rings, np.bool_)
+    last_lit = 0
+    ring_of = np.empty((bottom - top) * (right - left), np.int32)
     place = 0
     for row in range(top, bottom):
+        dy = row - centre_y
         for column in range(left, right):
-            ring = int(np.hypot(row - centre_y, column - centre_x))
+            dx = column - centre_x
+            ring = int(math.sqrt(dx * dx + dy * dy))
             ring_of[place] = ring
             place += 1
-            if ring <= last_lit:
-                start[ring + 1] += 1
-                if values[row, column] != 0.0:
-                    lit[ring] = True
+            count[ring + 1] += 1
+            if values[row, column] != 0.0:
+                lit[ring] = True
+                last_lit = max(last_lit, ring)
+    start = count[: last_lit + 2].copy()
     for ring in range(last_lit + 1):
         start[ring + 1] += start[ring]
     filled = start[:-1].copy()
