@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,6 +60,20 @@ def test_no_row_is_lost_on_the_way(finished: Checkout) -> None:
     for name in ("catalogue/parent", "datasets/v5_cosmos_paired/stamps", "datasets/v5_cosmos_paired/packed"):
         manifest = json.loads((finished.path / "results" / f"{name}.json").read_text())
         assert manifest["rows_in"] == manifest["rows_out"] + manifest["rows_quarantined"], name
+
+
+def test_the_page_of_a_dataset_is_drawn_from_what_the_main_job_made(finished: Checkout, tmp_path: Path) -> None:
+    # In a copy: other tests compare the finished run's artifacts.
+    copy = Checkout(shutil.copytree(finished.path, tmp_path / "checkout", symlinks=True))
+    page = "results/datasets/v5_cosmos_paired/page.png"
+    assert copy.planned(page) == {"measure_arc_light", "figure_dataset_page"}
+    run = copy.snakemake(page)
+    assert run.returncode == 0, run.stderr[-6000:]
+    facts = json.loads((copy.path / "results/datasets/v5_cosmos_paired/arc_light.json").read_text())["facts"]
+    assert facts["kinds"]["positive"]["n"] > 0
+    assert facts["lenses"] > 0
+    assert (copy.path / page).stat().st_size > 50_000
+    assert copy.planned(page) == set()
 
 
 def test_killed_in_the_middle_the_job_resumes_to_the_same_bytes(

@@ -1,10 +1,13 @@
 """What the estimator of arc light promises, on stamps whose arcs are known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.evaluation.arc_light import ArcLight, find_galaxy, measure_light
+from dark_halo_scope.evaluation.arc_light import ArcLight, find_galaxy, magnitude, measure_light
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
 from dark_halo_scope.lensing.lens import Lens
 from dark_halo_scope.lensing.psf import Psf
@@ -105,6 +108,21 @@ def test_an_azimuthal_median_would_take_most_of_an_arc_for_the_galaxy_where_this
     annulus = (radius >= SETTINGS.inner_arcsec) & (radius < SETTINGS.outer_arcsec)
     assert above[annulus].sum() < 0.25 * arc[0].sum()
     assert _measured((_galaxy() + arc)[None]).flux_g[0] > 0.4 * arc[0].sum()
+
+
+def test_around_real_red_galaxies_most_of_an_arc_is_recovered_above_a_faint_floor(real_data: Path) -> None:
+    """16 DECam galaxies of the colours of luminous red ones, as another pipeline has cut them out, zero point 30."""
+    folder = real_data / "des_lrg_backgrounds"
+    counts = np.stack([fits.getdata(folder / f"{band}.fits") for band in "grz"], axis=1).astype(np.float64)
+    edge = (counts.shape[-1] - SIZE) // 2
+    images = counts[..., edge : edge + SIZE, edge : edge + SIZE] * 10 ** (-0.4 * (30.0 - 22.5))
+    floor = _measured(images).flux_g
+    # Half of them leave less than an arc of g = 23 has; the brightest, bluer outside, leave more.
+    assert magnitude(np.median(floor)) > 23.0
+    arc = _arc(2.0)
+    share = (_measured(images + arc).flux_g - floor) / arc[0].sum()
+    assert 0.65 < np.median(share) < 0.95
+    assert share.min() > 0.5
 
 
 def test_a_position_wrong_by_less_than_an_arcsecond_changes_nothing() -> None:
