@@ -2,16 +2,15 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from dark_halo_scope.core.errors import BadInputError, ConfigError
 from dark_halo_scope.spark.submit import main, spark_master
+from spark_cluster import spark_cluster
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
 
@@ -109,49 +108,9 @@ def test_a_module_runs_here(checkout):
     assert [row[0] for row in result["rows"]] == [0, 1, 2, 3]
 
 
-@pytest.fixture
-def cluster(tmp_path):
-    """A real master with one worker, and its address."""
-    import pyspark
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    home = Path(pyspark.__file__).parent
-    # Executors start elsewhere and with another path: only what was shipped can be imported.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
-    address = f"spark://127.0.0.1:{port}"
-    services = [
-        ["org.apache.spark.deploy.master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"],
-        ["org.apache.spark.deploy.worker.Worker", "--cores", "1", "--memory", "1g", "--webui-port", "0", address],
-    ]
-    log = (tmp_path / "cluster.log").open("wb")
-    processes = [
-        subprocess.Popen(
-            [str(home / "bin" / "spark-class"), *service],
-            env={**environment, "SPARK_WORKER_DIR": str(tmp_path / "work")},
-            cwd=tmp_path,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        for service in services
-    ]
-    try:
-        deadline = time.monotonic() + 90
-        while b"Successfully registered with master" not in (tmp_path / "cluster.log").read_bytes():
-            assert time.monotonic() < deadline, (tmp_path / "cluster.log").read_text()
-            time.sleep(0.2)
-        yield address
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-        log.close()
-
-
-def test_a_module_runs_on_a_cluster_whose_workers_have_only_what_was_shipped(cluster, checkout):
-    result = run_submit(cluster, checkout)
-    assert result["master"] == cluster
+def test_a_module_runs_on_a_cluster_whose_workers_have_only_what_was_shipped(checkout, tmp_path):
+    with spark_cluster(tmp_path / "cluster", workers=1) as cluster:
+        result = run_submit(cluster.address, checkout)
+    assert result["master"] == cluster.address
     assert [row[0] for row in result["rows"]] == [0, 1, 2, 3]
     assert all("dark_halo_scope.zip" in row[2] for row in result["rows"])
