@@ -32,7 +32,7 @@ from dark_halo_scope.injection.stamp_config import (
 )
 from dark_halo_scope.lensing.render import render_arc
 from dark_halo_scope.lensing.sources import ImageSource, brightness
-from source_banks import write_galsim_bank
+from source_banks import earlier_image, exponential, write_galsim_bank, write_hdf5_bank
 
 CENTRE = (0.07, -0.11)
 SETTINGS = StampSettings()
@@ -274,6 +274,26 @@ def test_every_kind_of_source_has_the_rows_size_and_lies_along_its_angle(
     assert np.cos(2 * (angle - phi)) > (0.85 if kind["source_mode"] == "clumpy" else 0.999)
     if kind["source_mode"] != "sersic":  # whose radius is that of an ellipse
         assert 0.02 * half_light_radius(light) == pytest.approx(0.5, rel=0.03)
+
+
+def _earlier_bank(folder: Path) -> Path:
+    rng = np.random.default_rng(6)
+    return write_hdf5_bank(folder / "bank.h5", [earlier_image(20 * exponential(96, 8.0), 2.6e-3, rng)] * 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["paltas_10gal/real_galaxy_catalog_23.5.fits", "galsim_aegis/AEGIS_F814w_catalog.fits", None]
+)
+def test_every_galaxy_of_every_bank_is_rendered(real_data: Path, tmp_path: Path, name: str | None) -> None:
+    path = real_data / "cosmos_sources" / name if name else _earlier_bank(tmp_path)
+    bank = open_bank(path, SourceBankSettings())
+    for ident in bank.idents.tolist():
+        task = row(150, 150, source_mode="image", source_id=str(ident), src_e=0.0, src_n=None)
+        arc = make_arc(task, CENTRE, PSFS, INVVAR, GOOD, bank, SETTINGS, SCALE)
+        assert np.isfinite(arc.image).all()
+        assert arc.measures["arc_snr"] > 5
+        # Pixels keep their noise's sign, and a source's noise is nothing beside its light.
+        assert arc.image.min() > -0.01 * arc.image.max()
 
 
 def test_clumps_are_the_tasks_own_and_move_no_other_draw() -> None:

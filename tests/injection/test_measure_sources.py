@@ -67,7 +67,7 @@ def test_every_galaxy_has_a_row_with_its_measured_and_its_catalogued_size(tmp_pa
         assert row["split"] == split_of_key(f"source_{row['source_id']}", 42)
     facts = manifest.facts
     assert facts["bank"]["galaxies"] == sum(facts["splits"].values()) == 3
-    assert facts["bank"]["format"] == "galsim"
+    assert (facts["bank"]["format"], facts["bank"]["bands"]) == ("galsim", ["F814W"])
     assert facts["unusable"] == {}
     assert facts["radius_ratio"]["p50"] == pytest.approx(1.0, abs=0.03)
 
@@ -114,8 +114,8 @@ def test_processes_change_no_byte(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     images = [earlier_image(15 * exponential(96, rng.uniform(4, 12)), 2.6e-3, rng) for _ in range(110)]
     bank = write_hdf5_bank(tmp_path / "bank.h5", images)
-    one = measured(bank, tmp_path, 1, "one/sources.json")
-    two = measured(bank, tmp_path, 2, "two/sources.json")
+    one = measured(bank, tmp_path, 1, "one/sources.json", min_radius_ratio=0.05)
+    two = measured(bank, tmp_path, 2, "two/sources.json", min_radius_ratio=0.05)
     assert one.sha256 == two.sha256
     assert one.facts == two.facts
     assert one.rows_out == 110

@@ -101,6 +101,7 @@ class NamedGalaxies:
         self.half_light_arcsec = np.full(len(idents), np.nan)
         self.file_names = ["g.fits"] * len(idents)
         self.places = np.arange(len(idents))
+        self.bands = ["F814W"]
 
     def read(self, row: int) -> GalaxyImage:
         raise ValueError(f"row {row} has no image")

@@ -66,6 +66,7 @@ class GalsimBank:
         self.half_light_arcsec = self._catalogue_radii()
         self.file_names = [str(name).strip() for name in self._rows["GAL_FILENAME"]]
         self.places = self._rows["GAL_HDU"].astype(np.int64)
+        self.bands = sorted({str(band).strip() for band in self._rows["BAND"]})
         self._open: OrderedDict[str, fits.HDUList] = OrderedDict()
 
     def files(self) -> dict[str, Path]:

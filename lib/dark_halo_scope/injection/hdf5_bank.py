@@ -71,6 +71,7 @@ class Hdf5Bank:
         self.half_light_arcsec = np.where(radii > 0, radii, np.nan).astype(np.float64)
         self.file_names = [path.name] * count
         self.places = np.arange(count, dtype=np.int64)
+        self.bands: list[str] = []  # it does not say
 
     def files(self) -> dict[str, Path]:
         """The bank itself."""

@@ -198,6 +198,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "bank": {
                     "uri": survey.files.sources,
                     "format": bank.file.format,
+                    "bands": bank.file.bands,
                     "galaxies": len(bank),
                     "sha256": bank_sha256(bank.file),
                 },

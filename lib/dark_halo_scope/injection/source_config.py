@@ -23,12 +23,12 @@ class SourceBankSettings(Settings):
 class SourceCheckSettings(Settings):
     """All settings of `measure_sources`: how images become sources, and which galaxies are refused.
 
-    The limits on measured over catalogued half-light radius are wide: radii of the earlier HDF5 bank hold a pedestal
-    of clipped noise (median 1.08"), and a faint galaxy's disc can drown in the noise.
+    Measured over catalogued half-light radius may be small: a faint galaxy's disc can drown in the noise. The radii of
+    the earlier HDF5 bank hold a pedestal of clipped noise (median 1.08"), so that it needs a lower limit still.
     """
 
     bank: SourceBankSettings = SourceBankSettings()
-    min_radius_ratio: float = Field(default=0.15, gt=0)
+    min_radius_ratio: float = Field(default=0.2, gt=0)
     max_radius_ratio: float = Field(default=2.0, gt=0)
     max_unusable_fraction: float = Field(default=0.05, ge=0, lt=1)
     split_seed: int = Field(default=42, ge=0)

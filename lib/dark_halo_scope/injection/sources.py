@@ -38,6 +38,7 @@ class BankFile(Protocol):
     half_light_arcsec: npt.NDArray[np.float64]  # (N,) the catalogue's; NaN where it gives none
     file_names: list[str]  # (N,) which file holds the image
     places: npt.NDArray[np.int64]  # (N,) the HDU or row in it
+    bands: list[str]  # that its images were taken in, as it names them
 
     def read(self, row: int) -> GalaxyImage: ...
 
