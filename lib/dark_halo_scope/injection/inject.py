@@ -104,7 +104,7 @@ def inject_brick(
     coadds: BrickCoadds | None,
     bank: SourceBank | None,
     settings: StampSettings,
-    manifest_settings: ManifestSettings,
+    manifest_settings: ManifestSettings | None,
 ) -> pa.Table:
     """All stamps of one brick.
 
@@ -113,7 +113,7 @@ def inject_brick(
         coadds: the brick's; None where they are not to be had.
         bank: of source galaxies; None where no row names one.
         settings: of the stamps.
-        manifest_settings: those that the manifest was made with.
+        manifest_settings: those that the manifest was made with; None where no row asks for a signal to noise.
 
     Returns:
         `stamp_schema`, one row per row, in their order.
@@ -149,7 +149,7 @@ def inject_rows(
     coadds: BrickCoadds | None,
     bank: SourceBank | None,
     settings: StampSettings,
-    manifest_settings: ManifestSettings,
+    manifest_settings: ManifestSettings | None,
 ) -> Iterator[pa.Table]:
     """`inject_brick` without its memory: the stamps of rows in `host_order`, a few at a time, in that order."""
     schema = stamp_schema(settings.hard_negatives.extra)
@@ -216,7 +216,7 @@ def _finished(
     control: bytes,
     bank: SourceBank | None,
     settings: StampSettings,
-    manifest_settings: ManifestSettings,
+    manifest_settings: ManifestSettings | None,
 ) -> dict[str, Any]:
     values: dict[str, Any] = {
         "cutout_ok": 1,
@@ -233,6 +233,7 @@ def _finished(
     arc = make_arc(row, host.centre, psfs, host.invvar, host.good_r, bank, settings, PIXEL_SCALE)
     noisy = add_noise(arc, host.invvar, int(row["task_seed64"]), settings.shot_noise, PIXEL_SCALE)
     if row["target_arc_snr"] is not None:
+        assert manifest_settings is not None, "a row asks for a signal to noise, and nothing says of which prior"
         magnitude = arc.measures["src_mag_r"]
         weight = magnitude_weight(magnitude, manifest_settings, row["src_reff_arcsec"])
         values["sampling_weight"] = float(weight)

@@ -1,0 +1,230 @@
+"""Confusers as stamps: which are drawn, what a row says of them, and the work on some bricks that cuts them out.
+
+They pass through the same cutout code as hosts (`inject.cut_host`): another path would leave its own noise texture, by
+which a network tells classes apart. Spark's workers import this module by name.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dark_halo_scope.catalogue.splits import SPLITS
+from dark_halo_scope.core.errors import BadInputError, DarkHaloScopeError
+from dark_halo_scope.core.manifest import Manifest, ObjectEntry, write_object_file
+from dark_halo_scope.injection.inject import host_order, inject_rows
+from dark_halo_scope.injection.negative_config import NegativeSettings
+from dark_halo_scope.injection.schema import BANDS, stamp_schema
+from dark_halo_scope.injection.stamp_config import StampSettings
+from dark_halo_scope.injection.stamp_files import parts_of, write_parquet
+from dark_halo_scope.injection.tasks import hash_fraction, task_id
+from dark_halo_scope.survey.cache_coadds import load_brick
+
+SELECTION_SET = "confusers"
+
+_HOST_COLUMNS = (
+    *("brickname", "ra", "dec", "split", "healpix_128", "objid", "z_phot", "ebv", "gmag", "rmag", "zmag", "w1mag"),
+    *(f"{name}_{band}" for name in ("psfsize", "psfdepth") for band in "grz"),
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What negatives take over from the stamps that they join.
+
+    positives: split -> good positives.
+    """
+
+    positives: Mapping[str, int]
+    experiment_id: str
+    stamp_size: int
+
+
+@dataclass(frozen=True)
+class CutJob:
+    """What every unit of work needs; small, and sent to the executors."""
+
+    coadds: Manifest
+    settings: StampSettings
+    target: str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Rows of whole bricks that share an output file."""
+
+    name: str
+    rows: pa.Table
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One output file, or why there is none."""
+
+    entry: ObjectEntry | None
+    rows: int
+    reasons: Mapping[str, int]
+    error: DarkHaloScopeError | None = None
+
+
+def describe_dataset(paths: Sequence[Path]) -> Dataset:
+    """Positives, experiment and stamp size of stamp files, of which one at a time is held.
+
+    Raises:
+        BadInputError: no positive, or experiments or stamp sizes differ.
+    """
+    positives: Counter[str] = Counter()
+    kinds: set[tuple[str, int]] = set()
+    names = ["split", "is_control", "cutout_ok", "experiment_id", "stamp_size"]
+    for path in paths:
+        table = pq.read_table(path, columns=names)
+        good = table.filter(pc.and_(pc.equal(table["is_control"], 0), pc.equal(table["cutout_ok"], 1)))
+        positives.update(good["split"].to_pylist())
+        unique = good.select(["experiment_id", "stamp_size"]).group_by(["experiment_id", "stamp_size"]).aggregate([])
+        kinds.update((row["experiment_id"], row["stamp_size"]) for row in unique.to_pylist())
+    if len(kinds) != 1:
+        raise BadInputError(
+            f"These stamps have {len(kinds)} kinds of experiment and size where negatives can join one; "
+            "give the stamps of one dataset that has positives."
+        )
+    return Dataset(positives, *kinds.pop())
+
+
+def draw_confusers(
+    paths: Sequence[Path], bricks: frozenset[str], dataset: Dataset, settings: NegativeSettings
+) -> pa.Table:
+    """Draw galaxies of each class and split by a hash of their names: the same whatever file they lie in.
+
+    Args:
+        paths: files of confusers; one at a time is held, and of the others only what is still in the draw.
+        bricks: names of the bricks that stamps can be cut from.
+        dataset: that the negatives join.
+        settings: classes and numbers.
+
+    Returns:
+        The confusers' columns and `sampling_weight`, the galaxies of the class for each one drawn; sorted by brick and
+        objid.
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    held: pa.Table | None = None
+    for path in paths:
+        table = pq.read_table(path, columns=[*_HOST_COLUMNS, "confuser", "release"])
+        table = table.filter(pc.is_in(table["brickname"], pa.array(sorted(bricks), pa.string())))
+        table = table.filter(pc.is_in(table["confuser"], pa.array(settings.classes, pa.string())))
+        found.update(zip(table["confuser"].to_pylist(), table["split"].to_pylist(), strict=True))
+        names = [table[name].to_pylist() for name in ("brickname", "objid", "release")]
+        rank = [
+            hash_fraction(f"{brick}_{objid}_{release}|{settings.seed}")
+            for brick, objid, release in zip(*names, strict=True)
+        ]
+        table = table.append_column("_rank", pa.array(rank, pa.float64()))
+        held = _first_of_each(table if held is None else pa.concat_tables([held, table]), dataset, settings)
+    if held is None:
+        raise BadInputError("The confusers' manifest names no Parquet file; select them again.")
+    keys = list(zip(held["confuser"].to_pylist(), held["split"].to_pylist(), strict=True))
+    drawn = Counter(keys)
+    weights = pa.array([found[key] / drawn[key] for key in keys], pa.float64())
+    held = held.drop_columns(["_rank"]).append_column("sampling_weight", weights)
+    return held.sort_by([("brickname", "ascending"), ("objid", "ascending"), ("release", "ascending")])
+
+
+def _first_of_each(table: pa.Table, dataset: Dataset, settings: NegativeSettings) -> pa.Table:
+    parts = [table.slice(0, 0)]
+    for name in settings.classes:
+        of_class = table.filter(pc.equal(table["confuser"], name))
+        for split in SPLITS:
+            here = of_class.filter(pc.equal(of_class["split"], split)).sort_by("_rank")
+            parts.append(here.slice(0, wanted(split, dataset, settings)))
+    return pa.concat_tables(parts)
+
+
+def wanted(split: str, dataset: Dataset, settings: NegativeSettings) -> int:
+    """How many galaxies of each class a split gets."""
+    if settings.per_class is not None:
+        return settings.per_class.get(split, 0)  # type: ignore[call-overload]
+    assert settings.share_of_positives is not None
+    return round(settings.share_of_positives * dataset.positives.get(split, 0))
+
+
+def negative_rows(confusers: pa.Table, dataset: Dataset) -> pa.Table:
+    """Rows as an injection manifest has them for controls, with `control_kind`, one per drawn galaxy."""
+    count = confusers.num_rows
+    names = (confusers[name].to_pylist() for name in ("split", "brickname", "ra", "dec", "confuser"))
+    constants: dict[str, Any] = {
+        "experiment_id": dataset.experiment_id,
+        "selection_set_id": SELECTION_SET,
+        "ranking_mode": "none",
+        "selection_strategy": "healpix_split",
+        "bandset": BANDS,
+        "pipeline_version": "dark_halo_scope",
+        "lens_model": "CONTROL",
+        "ab_zp_nmgy": 22.5,
+        "stamp_size": dataset.stamp_size,
+        "replicate": 0,
+        "is_control": 1,
+        **dict.fromkeys(("theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_e", "shear"), 0.0),
+    }
+    tasks = [
+        task_id(dataset.experiment_id, SELECTION_SET, split, brick, ra, dec, kind.upper(), 0)
+        for split, brick, ra, dec, kind in zip(*names, strict=True)
+    ]
+    columns = {name: pa.array([value] * count) for name, value in constants.items()}
+    columns |= {name: confusers[name] for name in (*_HOST_COLUMNS, "sampling_weight")}
+    columns |= {
+        "task_id": pa.array(tasks, pa.string()),
+        "config_id": pc.utf8_upper(confusers["confuser"]),
+        "control_kind": confusers["confuser"],
+        "region_split": confusers["split"],
+        "region_id": confusers["healpix_128"],
+        "galaxy_id": pc.binary_join_element_wise(
+            confusers["brickname"], confusers["objid"].cast(pa.string()), pa.scalar("_")
+        ),
+    }
+    schema = stamp_schema()
+    return pa.table({f.name: columns[f.name].cast(f.type) for f in schema if f.name in columns})
+
+
+def units(rows: pa.Table, rows_per_file: int) -> Iterator[Unit]:
+    """Output files: whole bricks of a split, full once they have `rows_per_file` rows."""
+    for split in SPLITS:
+        of_split = rows.filter(pc.equal(rows["split"], split))
+        for number, bricks in enumerate(parts_of(of_split["brickname"].to_pylist(), rows_per_file)):
+            here = of_split.filter(pc.is_in(of_split["brickname"], pa.array(bricks, pa.string())))
+            yield Unit(f"negatives-{split}-{number:04d}.parquet", here)
+
+
+def cut_unit(unit: Unit, job: CutJob) -> Cut:
+    """Cut out the galaxies of some bricks; runs in a Spark task.
+
+    A galaxy whose cutout fails keeps its row, with the reason and without a stamp. An error that a user should read
+    comes back as a value: Spark would bury it in a stack trace.
+    """
+    reasons: Counter[str] = Counter()
+    try:
+        entry = write_object_file(
+            job.target,
+            unit.name,
+            partial(write_parquet, tables=_stamps(unit.rows, job, reasons), schema=stamp_schema()),
+        )
+    except DarkHaloScopeError as error:
+        return Cut(None, 0, {}, error)
+    return Cut(entry, unit.rows.num_rows, dict(reasons))
+
+
+def _stamps(rows: pa.Table, job: CutJob, reasons: Counter[str]) -> Iterator[pa.Table]:
+    for brick in sorted(set(rows["brickname"].to_pylist())):
+        here = rows.filter(pc.equal(rows["brickname"], brick))
+        with load_brick(job.coadds, brick) as coadds:
+            here = here.take(pa.array(host_order(here, coadds)))
+            start = 0
+            for stamps in inject_rows(here, coadds, None, job.settings, None):
+                kinds = here["control_kind"].slice(start, stamps.num_rows)
+                start += stamps.num_rows
+                reasons.update(reason for reason in stamps["cutout_reason"].to_pylist() if reason)
+                yield stamps.set_column(stamps.schema.get_field_index("control_kind"), "control_kind", kinds)
