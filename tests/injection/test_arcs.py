@@ -133,6 +133,23 @@ def test_measures_of_a_nearly_spherical_lens_are_those_of_the_textbook() -> None
     assert measures["physics_warnings"] is None
 
 
+@pytest.mark.parametrize("beta", [0.3, 0.7, 1.1])
+def test_measures_of_a_small_source_behind_a_sphere_have_their_closed_forms(beta: float) -> None:
+    """Images at theta_E +- beta with |mu| = theta_E / beta +- 1 (Narayan & Bartelmann 1996, section 3.1)."""
+    theta_e = 1.5
+    sphere = {"lens_e": 0.0, "shear": 0.0, "src_e": 0.0, "theta_e_arcsec": theta_e, "src_reff_arcsec": 0.03}
+    measures = _arc(sphere | {"src_x_arcsec": beta, "src_y_arcsec": 0.0}).measures
+    assert measures["magnification"] == pytest.approx(2 * theta_e / beta, rel=0.01)
+    # The outer image has more than half of the light, stretched by its magnification, and not radially.
+    assert measures["tangential_stretch"] == pytest.approx((theta_e + beta) / beta, rel=0.03)
+    assert measures["radial_stretch"] == pytest.approx(1.0, rel=1e-6)
+    assert measures["expected_arc_radius"] == pytest.approx((theta_e**2 + beta**2) / theta_e, rel=0.01)
+    assert measures["physics_valid"] == 1
+    lonely = _arc(sphere | {"src_x_arcsec": 2 * theta_e, "src_y_arcsec": 0.0}).measures
+    assert lonely["magnification"] == pytest.approx(1.5, rel=0.01)
+    assert lonely["expected_arc_radius"] == pytest.approx(3 * theta_e, rel=0.01)
+
+
 def test_doubtful_physics_is_flagged_with_the_reason() -> None:
     assert "cut off" in _arc({"theta_e_arcsec": 8.2}).measures["physics_warnings"]
     hidden = _arc({"src_x_arcsec": 40.0})

@@ -101,6 +101,25 @@ def test_the_critical_curve_is_where_the_determinant_vanishes() -> None:
         magnification.critical_curve(Lens(1.0, core=0.1), np.zeros(1))
 
 
+@pytest.mark.parametrize("q", [1.0, 0.8, 0.45])
+def test_an_ellipsoids_critical_curve_is_the_ellipse_of_convergence_one_half_around_the_einstein_area(q: float) -> None:
+    """kappa = theta_E / (2 sqrt(q x^2 + y^2 / q)) = 1/2: semi-axes theta_E / sqrt(q) and theta_E sqrt(q)."""
+    lens = Lens(1.3, q, 0.7, x=0.2, y=-0.1)
+    angles = np.linspace(0, 2 * np.pi, 4001)
+    x, y = magnification.critical_curve(lens, angles)
+    np.testing.assert_allclose(magnification.distortion(lens, x, y).kappa, 0.5, rtol=1e-12)
+    dx, dy = x - lens.x, y - lens.y
+    along, across = dx * np.cos(0.7) + dy * np.sin(0.7), dy * np.cos(0.7) - dx * np.sin(0.7)
+    np.testing.assert_allclose(q * along**2 + across**2 / q, 1.3**2, rtol=1e-12)
+    area = 0.5 * np.sum(dx[:-1] * dy[1:] - dx[1:] * dy[:-1])
+    assert area == pytest.approx(np.pi * 1.3**2, rel=1e-5)
+    # On it images are stretched tangentially without bound; its shear equals its convergence.
+    with np.errstate(divide="ignore"):
+        tangential, radial = magnification.stretches(lens, x, y)
+    assert tangential.min() > 1e9
+    np.testing.assert_allclose(radial, 1.0, rtol=1e-12)
+
+
 def test_caustic_radius_of_a_sphere_is_its_einstein_radius() -> None:
     assert magnification.caustic_radius(Lens(1.7, x=0.4)) == pytest.approx(1.7, rel=1e-5)
 
