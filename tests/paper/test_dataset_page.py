@@ -154,6 +154,14 @@ def test_columns_that_stored_data_lack_are_said_and_the_rest_is_drawn(tmp_path: 
     assert any(text.startswith("θ$_E$ ") and "S/N" not in text for text in texts)
 
 
+def test_rows_of_no_stratum_are_drawn_together(tmp_path: Path) -> None:
+    figure = _page(tmp_path, [row | {"psfsize_r": None} for row in _rows()])
+    theta_e = figure.subfigs[0].axes[0]
+    assert [text.get_text() for text in theta_e.get_legend().get_texts()] == ["all"]
+    # x itself, and psfsize_r.
+    assert _texts(figure).count("not in this dataset") == 2
+
+
 def test_unpaired_controls_and_confusers_have_their_own_curves_and_examples(tmp_path: Path) -> None:
     rows = _rows()
     for row in rows[::4]:

@@ -23,7 +23,7 @@ from dark_halo_scope.core.files import read_json
 from dark_halo_scope.core.manifest import Manifest, load_manifest, verified_path, verified_paths
 from dark_halo_scope.evaluation.arc_light import KIND as ARC_LIGHT
 from dark_halo_scope.evaluation.arc_light import LENSES, LIGHT
-from dark_halo_scope.evaluation.pairs import column, stratum_masks, theta_e_over_psf, true_theta_e
+from dark_halo_scope.evaluation.pairs import ALL, column, stratum_masks, theta_e_over_psf, true_theta_e
 from dark_halo_scope.evaluation.stamp_sample import draw_rows, read_images
 from dark_halo_scope.images.codec import decode_stamp
 from dark_halo_scope.images.packed import SPLITS
@@ -149,8 +149,9 @@ def _draw_distributions(figure: "SubFigure", content: Content, settings: PageSet
     rows = content.positives
     axes = figure.subplots(3, 4)
     figure.subplots_adjust(left=_LEFT, right=_RIGHT, top=0.9, bottom=0.07, wspace=0.2, hspace=0.42)
-    strata = {name: mask for name, mask in stratum_masks(theta_e_over_psf(rows), settings.strata).items() if mask.any()}
-    strata.pop("all", None)
+    masks = stratum_masks(theta_e_over_psf(rows), settings.strata)
+    # Without theta_E or psfsize there are no strata, but there are still injections.
+    strata = {name: mask for name, mask in masks.items() if mask.any() and name != ALL} or {ALL: masks[ALL]}
     weights = _values(rows, "sampling_weight")
 
     def by_stratum(values: NDArray[np.float64]) -> list[Curve]:
@@ -248,7 +249,7 @@ def _draw_verdict(figure: "SubFigure", content: Content, settings: PageSettings)
     lines = [["", *counts]]
     keys = ("rows", "usable", "pairs", "controls", "hosts", "cells")
     lines += [[key, *(f"{split[key]:,}" for split in counts.values())] for key in keys]
-    strata = [name for name in stratum_masks(np.empty(0), settings.strata) if name != "all"]
+    strata = [name for name in stratum_masks(np.empty(0), settings.strata) if name != ALL]
     for name in strata:
         lines += [[_relation(name), *(f"{split['strata'].get(name, 0):,}" for split in counts.values())]]
     panels.table(axes[-2], "rows", lines, [0.34, 0.22, 0.22, 0.22])
