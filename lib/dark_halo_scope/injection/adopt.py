@@ -27,6 +27,7 @@ from dark_halo_scope.injection.pixel_grid import GridError, Place, edge_differen
 from dark_halo_scope.injection.pixel_shuffle import shuffle_pixels
 from dark_halo_scope.injection.schema import (
     BANDS,
+    BLOB_COLUMNS,
     SHUFFLED_PIXELS,
     UNPAIRED,
     decode_stamp,
@@ -125,7 +126,7 @@ def _adopted(
         control = np.where(np.isfinite(place.image), place.image, np.float32(0.0))
     size = positive.shape[-1]
     values = _common(row, settings) | {"cutout_ok": 1, "cutout_reason": None, "stamp_size": size}
-    values["stamp_npz"] = encode_stamp(positive, level=settings.npz_level)
+    values["stamp_npz"] = encode_stamp(positive, level=0)
     centre: tuple[float, float] | None = None
     if place is not None:
         centre = tuple(
@@ -166,8 +167,8 @@ def _pair(
     if shuffled is None:
         raise AdoptError("too few pixels in the arc's annulus")
     values |= {
-        "ctrl_stamp_npz": encode_stamp(control, level=settings.npz_level),
-        "hardneg_stamp_npz": encode_stamp(control + shuffled, level=settings.npz_level),
+        "ctrl_stamp_npz": encode_stamp(control, level=0),
+        "hardneg_stamp_npz": encode_stamp(control + shuffled, level=0),
         "hard_negative_kind": SHUFFLED_PIXELS,
         "edge_difference": difference,
     }
@@ -225,7 +226,7 @@ def _common(row: Row, settings: StoredSettings) -> dict[str, Any]:
     """What a row's columns become, whether or not its stamp can be used."""
     variant = VARIANTS[settings.variant]
     convention = settings.theta_e_convention or variant.convention
-    values = {field.name: row.get(field.name) for field in stamp_schema() if not field.name.endswith("_npz")}
+    values = {name: None if name in BLOB_COLUMNS else row.get(name) for name in stamp_schema().names}
     values |= {
         "region_split": row["split"],
         "metrics_only": 0,

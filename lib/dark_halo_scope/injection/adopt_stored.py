@@ -39,54 +39,65 @@ _logger = logging.getLogger(__name__)
 
 
 def adopt(spark: "SparkSession", manifest: Manifest, coadds: Manifest, settings: StoredSettings, work: Attempt) -> None:
-    """Make and publish stamps.json.
+    """Make and publish stamps.json; see `combined` for what may refuse it."""
+    names = [entry.name for entry in object_list(manifest) if entry.name.endswith(".parquet")]
+    target = str(work.prefix) if storage.is_local(work.uri) else work.uri
+    job = AdoptJob(manifest, coadds, settings, target, audited_fraction(manifest, settings))
+    reports = collect(spark, names, partial(adopt_file, job=job), "Adopting (manifest files)")
+    facts = combined(reports, manifest, settings)
+    rows = sum(facts["splits"].values())
+    work.publish(
+        rows_in=manifest.rows_out,
+        rows_out=rows,
+        rows_quarantined=0,
+        columns={field.name: str(field.type) for field in adopted_schema()},
+        facts=facts,
+        objects=sorted((entry for report in reports for entry in report.entries), key=lambda entry: entry.name),
+    )
+    failed: dict[str, int] = facts["cutout_failed"]
+    _logger.info("%d stored stamps, %d of them failed: %s", rows, sum(failed.values()), failed)
+
+
+def audited_fraction(manifest: Manifest, settings: StoredSettings) -> float:
+    """The share of rows that gives about as many as the audit wants."""
+    return settings.audit.rows / max(1, manifest.rows_out or 0)
+
+
+def combined(reports: Sequence[AdoptReport], manifest: Manifest, settings: StoredSettings) -> dict[str, Any]:
+    """The facts of stamps.json.
 
     Raises:
         BadInputError: too many stamps cannot be used, or the arcs are displaced.
         CorruptDataError: a stored file changed since it was listed.
     """
-    names = [entry.name for entry in object_list(manifest) if entry.name.endswith(".parquet")]
-    target = str(work.prefix) if storage.is_local(work.uri) else work.uri
-    audited = settings.audit.rows / max(1, manifest.rows_out or 0)
-    job = AdoptJob(manifest, coadds, settings, target, audited)
-    reports = collect(spark, names, partial(adopt_file, job=job), "Adopting (manifest files)")
     for report in reports:
         if report.error is not None:
             raise report.error
-    rows = sum(sum(report.splits.values()) for report in reports)
+    splits: Counter[str] = sum((report.splits for report in reports), Counter())
     reasons: Counter[str] = sum((report.reasons for report in reports), Counter())
-    _check_failures(reasons, rows, settings)
+    nulls: Counter[str] = sum((report.nulls for report in reports), Counter())
+    _check_failures(reasons, sum(splits.values()), settings)
     convention = settings.theta_e_convention or VARIANTS[settings.variant].convention
-    audit = summarise([one for report in reports for one in report.audits], convention, settings.audit)
+    audit = summarise([one for report in reports for one in report.audits], convention)
     warning = check_shift(audit, settings.audit, settings.uri)
     if warning:
         _logger.warning("%s", warning)
     fits = audit.get("convention_that_fits")
     if fits not in (None, convention):
         _logger.warning("Audited arcs fit theta_e_convention %s, and %s is set.", fits, convention)
-    splits: Counter[str] = sum((report.splits for report in reports), Counter())
-    nulls: Counter[str] = sum((report.nulls for report in reports), Counter())
-    work.publish(
-        rows_in=manifest.rows_out,
-        rows_out=rows,
-        rows_quarantined=0,
-        columns={field.name: str(field.type) for field in adopted_schema()},
-        facts={
-            "splits": dict(sorted(splits.items())),
-            "controls": sum(report.controls for report in reports),
-            "cutout_failed": dict(sorted(reasons.items())),
-            "blobs": list(BLOB_COLUMNS),
-            "pixel_scale": PIXEL_SCALE,
-            "stored": manifest.facts["stored"],
-            "theta_e_convention": convention,
-            "nulls": dict(sorted(nulls.items())),
-            "arc_snr_fully_masked": sum(report.fully_masked for report in reports),
-            "arc_snr_maxpix_stored_over_measured": _spread(reports),
-            "audit": audit,
-        },
-        objects=sorted((entry for report in reports for entry in report.entries), key=lambda entry: entry.name),
-    )
-    _logger.info("%d stored stamps, %d of them failed: %s", rows, sum(reasons.values()), dict(reasons))
+    return {
+        "splits": dict(sorted(splits.items())),
+        "controls": sum(report.controls for report in reports),
+        "cutout_failed": dict(sorted(reasons.items())),
+        "blobs": list(BLOB_COLUMNS),
+        "pixel_scale": PIXEL_SCALE,
+        "stored": manifest.facts["stored"],
+        "theta_e_convention": convention,
+        "nulls": dict(sorted(nulls.items())),
+        "arc_snr_fully_masked": sum(report.fully_masked for report in reports),
+        "arc_snr_maxpix_stored_over_measured": _spread(reports),
+        "audit": audit,
+    }
 
 
 def _check_failures(reasons: Counter[str], rows: int, settings: StoredSettings) -> None:

@@ -76,7 +76,7 @@ def list_stored(spark: "SparkSession", settings: StoredSettings, work: Attempt) 
     counts = rows.groupBy("reason", "stored_split", "original_split", "split", "single_precision").count().collect()
     total = sum(report.rows for report in reports)
     reasons = _counted(counts, "reason")
-    _check(reasons, total, settings)
+    check_identified(reasons, total, settings)
     kept = _once(rows.filter("reason is null"))
     moves = kept.groupBy("stored_split", "split").count().collect()
     target = str(work.prefix) if storage.is_local(work.uri) else work.uri
@@ -169,7 +169,15 @@ def _once(rows: "DataFrame") -> "DataFrame":
     return rows.withColumn("rank", sql.row_number().over(window)).filter("rank = 1").drop("rank")
 
 
-def _check(reasons: Mapping[str | None, int], total: int, settings: StoredSettings) -> None:
+def check_identified(reasons: Mapping[str | None, int], total: int, settings: StoredSettings) -> None:
+    """Rows without identity or place are few.
+
+    Args:
+        reasons: to leave a row out -> number of rows; None: rows to keep.
+
+    Raises:
+        BadInputError: more than `max_unidentified_fraction`.
+    """
     unidentified = {reason: reasons[reason] for reason in UNIDENTIFIED if reasons.get(reason)}
     if sum(unidentified.values()) > settings.max_unidentified_fraction * total:
         raise BadInputError(

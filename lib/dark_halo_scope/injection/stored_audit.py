@@ -101,7 +101,7 @@ def cross_correlate(image_HW: NDArray[np.float64], model_HW: NDArray[np.float64]
     return (float(values[peak]) / norm if norm > 0 else 0.0), refined[1], refined[0]
 
 
-def summarise(audits: Sequence[Mapping[str, float]], configured: str, settings: AuditSettings) -> dict[str, Any]:
+def summarise(audits: Sequence[Mapping[str, float]], configured: str) -> dict[str, Any]:
     """What the audited rows say together.
 
     Returns:

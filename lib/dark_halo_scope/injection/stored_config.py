@@ -69,5 +69,4 @@ class StoredSettings(Settings):
     max_failed_fraction: float = Field(default=0.05, ge=0, le=1)
     split_seed: int = Field(default=42, ge=0)
     seed: int = Field(default=13, ge=0)  # of the hard negatives
-    npz_level: int = Field(default=0, ge=0, le=9)
     rows_per_file: int = Field(default=500, ge=1)  # about 150 kB each, held in memory by one task
