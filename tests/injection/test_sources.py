@@ -1,5 +1,7 @@
 """What the source bank promises, on real HST galaxies and on galaxies of known size."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +88,17 @@ def test_a_repeated_ident_is_refused(tmp_path: Path) -> None:
     path = write_galsim_bank(tmp_path, [gaussian(41, 3.0)] * 2, IDENT=np.array([5, 5]))
     with pytest.raises(BadInputError, match="repeats"):
         open_bank(path, SETTINGS)
+
+
+def test_a_catalogue_without_a_column_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = write_galsim_bank(tmp_path, [gaussian(41, 3.0)])
+    table = fits.getdata(path, 1)
+    kept = [name for name in table.names if name not in ("PIXEL_SCALE", "GAL_HDU")]
+    fits.BinTableHDU.from_columns([table.columns[name] for name in kept]).writeto(path, overwrite=True)
+    with pytest.raises(BadInputError, match="lacks GAL_HDU, PIXEL_SCALE"):
+        open_bank(path, SETTINGS)
+
+
+def test_hdf5_is_loaded_for_hdf5_banks_alone() -> None:
+    code = "import sys, dark_halo_scope.injection.measure_sources; assert 'h5py' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
