@@ -9,10 +9,14 @@ import pytest
 from hypothesis import settings
 
 from checkouts import MAIN_JOB, Checkout, make_checkout
+from spark_cluster import JAVA_OPTIONS
 
 # No deadline: on a busy machine an example may take seconds for nothing that it did.
 settings.register_profile("dark_halo_scope", deadline=None)
 settings.load_profile("dark_halo_scope")
+
+# Spark's JVMs live for seconds here: only the fast compiler and one collector thread halve what they take of the CPU.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", JAVA_OPTIONS)
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+
 _START_S = 90.0
 _PR_SET_PDEATHSIG = 1
 
@@ -79,6 +81,7 @@ def _start(home: Path, arguments: Sequence[str], folder: Path, log: Path) -> sub
     # Executors start elsewhere and with another path: only what was shipped can be imported.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "256m"}
+    environment["SPARK_DAEMON_JAVA_OPTS"] = JAVA_OPTIONS
     with log.open("wb") as output:
         return subprocess.Popen(
             [str(home / "bin" / "spark-class"), *arguments],
