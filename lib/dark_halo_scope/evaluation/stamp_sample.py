@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -35,8 +36,9 @@ def draw_rows(
     Raises:
         BadInputError: a file has no task_id, so that it holds no stamps.
     """
-    drawn: pa.Table | None = None
+    held: list[pa.Table] = []
     total = 0
+    last = None
     for number, path in enumerate(paths):
         names = pq.read_schema(path).names
         require_columns(names, ("task_id",), str(path))
@@ -46,9 +48,19 @@ def draw_rows(
             table = table.append_column(name, pa.array(values, pa.int64()))
         table = table.filter(pa.array(wanted(table)))
         total += table.num_rows
-        kept = table if drawn is None else pa.concat_tables([drawn, table], promote_options="permissive")
-        drawn = kept.sort_by("task_id").slice(0, count).combine_chunks()
-    return (pa.table({}) if drawn is None else drawn), total
+        held.append(table if last is None else table.filter(pc.less(table["task_id"], last)))
+        # Sorted once in a while, not for every file: of many files each adds a few rows only.
+        if sum(part.num_rows for part in held) >= 2 * count:
+            held = [_smallest(held, count)]
+            last = held[0]["task_id"][-1]
+    return _smallest(held, count), total
+
+
+def _smallest(tables: Sequence[pa.Table], count: int) -> pa.Table:
+    if not tables:
+        return pa.table({})
+    rows = pa.concat_tables(tables, promote_options="permissive").sort_by("task_id").slice(0, count)
+    return rows.combine_chunks()
 
 
 def read_images(paths: Sequence[Path], rows: pa.Table, blob: str, size: int) -> NDArray[np.float32]:
