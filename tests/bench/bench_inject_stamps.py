@@ -44,7 +44,7 @@ from dark_halo_scope.injection.config import ManifestSettings, PerSplit
 from dark_halo_scope.injection.galaxy_images import GalaxyImage
 from dark_halo_scope.injection.schema import encode_stamp, stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
-from dark_halo_scope.injection.stamp_files import write_parquet
+from dark_halo_scope.injection.stamp_parquet import write_parquet
 from dark_halo_scope.lensing.psf import kernel
 from dark_halo_scope.lensing.render import render_arc
 from dark_halo_scope.lensing.sources import ImageSource

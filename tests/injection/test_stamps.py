@@ -10,13 +10,14 @@ import pytest
 
 from brick_scene import BRICK, PSFSIZE, SIDE, open_brick, planes, row, table, write_brick
 from dark_halo_scope.images.codec import decode_stamp
-from dark_halo_scope.injection import inject, stamp_files
+from dark_halo_scope.injection import inject, stamp_parquet
 from dark_halo_scope.injection.config import ArcSnrRange, ManifestSettings, PerSplit
 from dark_halo_scope.injection.inject import inject_brick
 from dark_halo_scope.injection.priors import magnitude_weight
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import HardNegativeSettings, ShotNoiseSettings, StampSettings
-from dark_halo_scope.injection.stamp_files import parquet_bytes, parts_of, write_parquet
+from dark_halo_scope.injection.stamp_files import parts_of
+from dark_halo_scope.injection.stamp_parquet import parquet_bytes, write_parquet
 from dark_halo_scope.survey.coadds import BrickCoadds
 
 SETTINGS = StampSettings()
@@ -218,7 +219,7 @@ def test_a_brick_streams_in_bounded_batches_and_its_rows_are_those_of_the_whole(
 
 
 def test_a_file_is_the_same_bytes_however_its_rows_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stamp_files, "_ROW_GROUP", 4)
+    monkeypatch.setattr(stamp_parquet, "_ROW_GROUP", 4)
     with open_brick(tmp_path) as coadds:
         stamps = inject_brick(table(*[row(150, 150, number=k) for k in range(10)]), coadds, None, SETTINGS, MANIFEST)
     path = tmp_path / "pieces.parquet"

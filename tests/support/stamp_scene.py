@@ -10,7 +10,7 @@ import pyarrow as pa
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
 from dark_halo_scope.core.manifest import Manifest, attempt
 from dark_halo_scope.injection.schema import UNPAIRED, encode_stamp, stamp_schema
-from dark_halo_scope.injection.stamp_files import parquet_bytes
+from dark_halo_scope.injection.stamp_parquet import parquet_bytes
 from dark_halo_scope.injection.stamps import MODULE
 
 SIZE = 32

@@ -22,7 +22,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dark_halo_scope.core.npz import NpzError
-from dark_halo_scope.injection.arcs import arc_snr, arc_snr_maxpix
 from dark_halo_scope.injection.pixel_grid import GridError, Place, edge_difference, find_place
 from dark_halo_scope.injection.pixel_shuffle import shuffle_pixels
 from dark_halo_scope.injection.schema import (
@@ -34,6 +33,7 @@ from dark_halo_scope.injection.schema import (
     encode_stamp,
     stamp_schema,
 )
+from dark_halo_scope.injection.snr import arc_snr, arc_snr_maxpix
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stored import VARIANTS
 from dark_halo_scope.injection.stored_audit import audit_row, true_theta_e

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from dark_halo_scope.core.errors import CorruptDataError, DarkHaloScopeError
 from dark_halo_scope.core.manifest import Manifest, ObjectEntry, verified_path, write_object
 from dark_halo_scope.injection.adopt import Adopted, adopt_brick, adopted_schema
-from dark_halo_scope.injection.stamp_files import parquet_bytes
+from dark_halo_scope.injection.stamp_parquet import parquet_bytes
 from dark_halo_scope.injection.stored import FILES, StoredFile, rows_at
 from dark_halo_scope.injection.stored_config import StoredSettings
 from dark_halo_scope.survey.cache_coadds import load_brick

@@ -17,6 +17,7 @@ from dark_halo_scope.injection.clumpy import clumpy_galaxy
 from dark_halo_scope.injection.hard_negatives import SHUFFLES, shuffle_in_rings
 from dark_halo_scope.injection.noise import poisson
 from dark_halo_scope.injection.schema import BANDS
+from dark_halo_scope.injection.snr import arc_snr, arc_snr_maxpix
 from dark_halo_scope.injection.sources import SourceBank
 from dark_halo_scope.injection.stamp_config import PsfSettings, ShotNoiseSettings, StampSettings
 from dark_halo_scope.lensing.lens import Lens
@@ -187,18 +188,6 @@ def make_arc(
             else row["src_dmag"],
         },
     )
-
-
-def arc_snr(arc: npt.NDArray[np.floating], invvar: npt.NDArray[np.floating]) -> float:
-    """Matched-filter signal to noise: sqrt(sum over bands and pixels of s^2 invvar). It grows in proportion to flux."""
-    return math.sqrt(float(np.sum(arc.astype(np.float64) ** 2 * invvar)))
-
-
-def arc_snr_maxpix(
-    arc_r: npt.NDArray[np.floating], invvar_r: npt.NDArray[np.floating], good_r: npt.NDArray[np.bool_]
-) -> float:
-    """Largest signal x sqrt(invvar) of a good r pixel, which is what stored data call arc_snr; 0 if all are masked."""
-    return float(np.max(np.where(good_r, arc_r * np.sqrt(invvar_r), 0.0)))
 
 
 def gains(invvar: npt.NDArray[np.floating], settings: ShotNoiseSettings, pixel_scale: float) -> npt.NDArray[np.float64]:

@@ -22,7 +22,8 @@ from dark_halo_scope.injection.inject import host_order, inject_rows
 from dark_halo_scope.injection.negative_config import NegativeSettings
 from dark_halo_scope.injection.schema import BANDS, stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
-from dark_halo_scope.injection.stamp_files import parts_of, write_parquet
+from dark_halo_scope.injection.stamp_files import parts_of
+from dark_halo_scope.injection.stamp_parquet import write_parquet
 from dark_halo_scope.injection.tasks import hash_fraction, task_id
 from dark_halo_scope.survey.cache_coadds import load_brick
 

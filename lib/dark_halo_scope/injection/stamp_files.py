@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -24,13 +23,9 @@ from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.source_config import SourceBankSettings, SourceCheckSettings
 from dark_halo_scope.injection.sources import SourceBank, open_survey_bank
 from dark_halo_scope.injection.stamp_config import StampSettings
+from dark_halo_scope.injection.stamp_parquet import write_parquet
 from dark_halo_scope.survey.cache_coadds import load_brick
 from dark_halo_scope.survey.description import SurveyDescription
-
-# Rows of a row group, which a reader decompresses whole.
-_ROW_GROUP = 256
-# zstd's, for blobs.
-_BLOB_LEVEL = 1
 
 
 @dataclass(frozen=True)
@@ -127,42 +122,6 @@ def _counted(tables: Iterable[pa.Table], reasons: Counter[str]) -> Iterator[pa.T
     for table in tables:
         reasons.update(reason for reason in table["cutout_reason"].to_pylist() if reason)
         yield table
-
-
-def write_parquet(path: Path | BytesIO, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
-    """Write a stamp file as its rows come, with never more than a few row groups in memory.
-
-    Everything is compressed with zstd, the blobs at its lowest level: on stored (not deflated) stamps that gives the
-    bytes of deflating at a tenth of the time, and a host's control, which its rows repeat, costs its bytes once.
-    """
-    blobs = {name for name in schema.names if name.endswith("_npz")}
-    rest = [name for name in schema.names if name not in blobs]
-    with pq.ParquetWriter(
-        path,
-        schema,
-        compression="zstd",
-        compression_level=dict.fromkeys(blobs, _BLOB_LEVEL),
-        use_dictionary=rest,
-        write_statistics=rest,
-    ) as file:
-        held, count = [], 0
-        for table in tables:
-            held.append(table)
-            count += table.num_rows
-            if count >= _ROW_GROUP:
-                together = pa.concat_tables(held)
-                whole = count - count % _ROW_GROUP
-                file.write_table(together.slice(0, whole), row_group_size=_ROW_GROUP)
-                held, count = [together.slice(whole)], count - whole
-        if count:
-            file.write_table(pa.concat_tables(held), row_group_size=_ROW_GROUP)
-
-
-def parquet_bytes(stamps: pa.Table) -> bytes:
-    """A stamp file of a few rows, as `write_parquet` writes it."""
-    buffer = BytesIO()
-    write_parquet(buffer, [stamps], stamps.schema)
-    return buffer.getvalue()
 
 
 @lru_cache(maxsize=1)
