@@ -34,6 +34,22 @@ def test_scores_of_a_split_need_no_gates(fresh: Checkout) -> None:
     )
 
 
+def test_a_dataset_that_exists_is_taken_over_and_not_built(fresh: Checkout) -> None:
+    source = "config/datasets/v5_cosmos_paired.yaml"
+    with fresh.edited(source, lambda text: text + "\nsource: existing\n"):
+        planned = fresh.planned("results/datasets/v5_cosmos_paired/packed.json")
+        built = fresh.planned("results/datasets/v3_color_relaxed/stamps.json")
+    assert planned == {
+        "describe_survey",
+        "list_stored_stamps",
+        "cache_coadds",
+        "adopt_stored_stamps",
+        "check_dataset",
+        "pack_images",
+    }
+    assert {"build_injection_manifest", "inject_stamps"} <= built
+
+
 def test_dr10_resolves_without_network_and_says_where_each_rule_runs(fresh: Checkout) -> None:
     """In under 5 s on an idle machine; the bound here leaves room for a busy one."""
     start = time.monotonic()

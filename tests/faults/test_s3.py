@@ -2,12 +2,15 @@
 
 import hashlib
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from moto import mock_aws
 
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 from dark_halo_scope.core.manifest import attempt, load_manifest, verify_manifest, write_object
+from dark_halo_scope.core.ranges import open_binary
 
 DATA = bytes(range(256)) * 100
 ETAG = f'"{hashlib.md5(DATA, usedforsecurity=False).hexdigest()}"'
@@ -98,3 +101,25 @@ def test_an_upload_that_loses_a_part_leaves_no_object_and_no_parts(tmp_path, mon
         assert not storage.exists("s3://bucket/big")
         assert "Uploads" not in client.list_multipart_uploads(Bucket="bucket")
     storage._s3_client.cache_clear()
+
+
+def test_a_parquet_file_is_read_in_pieces_where_it_lies(s3, tmp_path):
+    table = pa.table({"n": range(10_000), "blob": [bytes([n % 256]) * 500 for n in range(10_000)]})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=500, compression="none")
+    storage.upload(tmp_path / "x.parquet", f"{s3}/ranges/x.parquet")
+    with open_binary(f"{s3}/ranges/x.parquet") as stream:
+        file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 16)
+        batches = list(file.iter_batches(100, row_groups=[7], columns=["n", "blob"]))
+    assert pa.Table.from_batches(batches).equals(table.slice(3500, 500))
+    with pytest.raises(BadInputError, match=r"nothing\.parquet does not exist"):
+        open_binary(f"{s3}/ranges/nothing.parquet")
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_noticed(s3):
+    storage.put(f"{s3}/ranges/y", bytes(300_000))
+    with open_binary(f"{s3}/ranges/y") as stream:
+        assert stream.read(10) == bytes(10)
+        storage.put(f"{s3}/ranges/y", b"\1" * 300_000)
+        stream.seek(-10, 2)
+        with pytest.raises(CorruptDataError, match="changed while it was read"):
+            stream.read(10)
