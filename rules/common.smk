@@ -52,6 +52,12 @@ def datasets_of(source: str) -> str:
     return "|".join(names) or "(?!)"
 
 
+def negatives_of(wildcards) -> list[str]:
+    """Input function: the confusers of a dataset that has some."""
+    has_some = CONFIG.dataset(wildcards.dataset).negatives is not None
+    return [f"results/datasets/{wildcards.dataset}/negatives.json"] if has_some else []
+
+
 def training_data(artifact: str):
     """Input function: `artifact` of the dataset that the generation is trained on."""
 

@@ -121,9 +121,42 @@ rule adopt_stored_stamps:
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 
+rule cut_negatives:
+    input:
+        confusers="results/catalogue/confusers.json",
+        stamps="results/datasets/{dataset}/stamps.json",
+        coadds="results/datasets/{dataset}/coadds.json",
+        code=code("dark_halo_scope.injection.cut_negatives", "spark"),
+    output:
+        "results/datasets/{dataset}/negatives.json",
+    log:
+        "logs/cut_negatives/{dataset}.log",
+    benchmark:
+        "benchmarks/cut_negatives/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=480,
+    params:
+        settings=settings("dataset", "negatives"),
+        stamps=settings("dataset", "stamps"),
+    message:
+        "Cutting out the confusers of {wildcards.dataset} (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.injection.cut_negatives"
+        " -- --confusers {input.confusers} --stamps {input.stamps} --coadds {input.coadds}"
+        " --stamp-settings {params.stamps:q}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
 rule check_dataset:
     input:
         stamps="results/datasets/{dataset}/stamps.json",
+        negatives=negatives_of,
         code=code("dark_halo_scope.evaluation.check_dataset", "spark"),
     output:
         "results/datasets/{dataset}/quality.json",
@@ -143,6 +176,7 @@ rule check_dataset:
         "Checking {wildcards.dataset}: splits, pixels, shortcuts"
     shell:
         "exec python -m dark_halo_scope.evaluation.check_dataset --stamps {input.stamps}"
+        " --negatives {input.negatives}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 
@@ -150,6 +184,7 @@ rule pack_images:
     input:
         stamps="results/datasets/{dataset}/stamps.json",
         quality="results/datasets/{dataset}/quality.json",
+        negatives=negatives_of,
         code=code("dark_halo_scope.images.pack", "train"),
     output:
         "results/datasets/{dataset}/packed.json",
@@ -169,4 +204,5 @@ rule pack_images:
         "Packing {wildcards.dataset} into memory-mapped arrays"
     shell:
         "exec python -m dark_halo_scope.images.pack --stamps {input.stamps} --quality {input.quality}"
+        " --negatives {input.negatives}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"

@@ -10,16 +10,20 @@ import pytest
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
 from dark_halo_scope.evaluation.check_dataset import main
 from dark_halo_scope.images.codec import decode_stamp, encode_stamp
-from stamp_scene import stamp_rows, write_stamps
+from stamp_scene import as_control, stamp_rows, write_negatives, write_stamps
 
 # Stamps of 32 pixels: only their outermost corners are free of the arc.
 QUICK = {"shortcuts": {"trees": 5, "bootstraps": 50, "permutations": 50, "corner_pixels": 5}}
 
 
-def _check(folder: Path, rows: list[dict], settings: dict | None = None, **kwargs) -> dict:
+def _check(
+    folder: Path, rows: list[dict], settings: dict | None = None, negatives: Path | None = None, **kwargs
+) -> dict:
     stamps, _ = write_stamps(folder, rows, **kwargs)
     output = folder / "quality.json"
-    main(["--stamps", str(stamps), "--output", str(output), "--settings", json.dumps(QUICK | (settings or {}))])
+    more = [] if negatives is None else ["--negatives", str(negatives)]
+    text = json.dumps(QUICK | (settings or {}))
+    main(["--stamps", str(stamps), *more, "--output", str(output), "--settings", text])
     return json.loads(output.read_text())
 
 
@@ -169,11 +173,114 @@ def test_of_a_large_dataset_only_some_pixels_are_looked_at(tmp_path: Path) -> No
     assert quality["shortcuts"]["auc"]["control"]["core"]["logistic"] == "too few"
 
 
-def test_unpaired_controls_are_compared_by_metadata(tmp_path: Path) -> None:
-    rows = stamp_rows(200)
-    for row in rows[::2]:
-        row |= {"is_control": 1, "stamp_npz": row["ctrl_stamp_npz"], "ctrl_stamp_npz": None, "hardneg_stamp_npz": None}
-        row |= {"psfsize_r": 1.6, "source_id": None}
+def _half_controls(rows: list[dict], seeing: float) -> list[dict]:
+    """Every other host an unpaired control, wholly."""
+    for row in rows:
+        if row["objid"] % 2:
+            as_control(row)
+            row["psfsize_r"] = seeing
+    return rows
+
+
+def test_unpaired_controls_of_the_same_sky_are_accepted(tmp_path: Path) -> None:
+    quality = _check(tmp_path, _half_controls(stamp_rows(300), 1.25))
+    assert quality["verdict"] == "accepted", quality["reasons"]
+    found = quality["shortcuts"]["auc"]["unpaired"]
+    assert found["metadata"]["boosting"]["value"] == pytest.approx(0.5, abs=0.01)
+    assert found["annulus"]["logistic"]["value"] > 0.9
+    assert abs(found["corner_noise"]["logistic"]["value"] - 0.5) < 0.2
+    assert quality["counts"]["train"]["controls"] > 0
+
+
+def test_unpaired_controls_in_worse_seeing_refuse_the_dataset(tmp_path: Path) -> None:
+    rows = _half_controls(stamp_rows(300), 1.6)
     quality = _check(tmp_path, rows)
-    assert quality["verdict"] == "accepted"
-    assert quality["shortcuts"]["auc"]["control"]["metadata"]["boosting"]["value"] > 0.95
+    assert any("seeing, depth and extinction alone" in reason for reason in quality["reasons"])
+    assert quality["shortcuts"]["auc"]["unpaired"]["metadata"]["logistic"]["interval"][0] > 0.95
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    assert _check(allowed, rows, {"max_metadata_auc": 1.0})["verdict"] == "accepted"
+
+
+def test_confusers_are_checked_and_compared_too(tmp_path: Path) -> None:
+    named = {"control_kind": "edge_on_proxy", "brickname": "9999p000"}
+    confusers = [as_control(row) | named for row in stamp_rows(160, seed=5)]
+    path, manifest = write_negatives(tmp_path, confusers)
+    quality = _check(tmp_path, stamp_rows(120), negatives=path)
+    assert quality["verdict"] == "accepted", quality["reasons"]
+    assert quality["negatives_sha256"] == [manifest.sha256]
+    assert sum(split["confusers"]["edge_on_proxy"] for split in quality["counts"].values()) == 160
+    assert quality["shortcuts"]["auc"]["confusers"]["annulus"]["logistic"]["value"] > 0.9
+    assert "unpaired" not in quality["shortcuts"]["auc"]
+    confusers[3]["stamp_npz"] = confusers[3]["stamp_npz"][:-50]
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    quality = _check(damaged, stamp_rows(120), negatives=write_negatives(damaged, confusers)[0])
+    assert any("not readable" in reason for reason in quality["reasons"])
+
+
+def test_arcs_of_one_colour_are_noticed_and_arcs_of_many_are_not(tmp_path: Path) -> None:
+    """The earlier pipeline gave every arc g = r - 0.3225 and z = r + 0.21, and a classifier of g pixels found it."""
+    rng = np.random.default_rng(3)
+    found = {}
+    for name, scatter in (("one", 0.0), ("many", 0.3)):
+        rows = stamp_rows(120)
+        for row in rows:
+            control, arc = decode_stamp(row["ctrl_stamp_npz"]), decode_stamp(row["stamp_npz"])
+            arc = arc - control
+            colour = np.array([-0.3225, 0.0, 0.21]) + rng.normal(0, scatter, 3) * [1, 0, 1]
+            row["stamp_npz"] = encode_stamp(control + arc * 10 ** (-0.4 * colour)[:, None, None])
+        folder = tmp_path / name
+        folder.mkdir()
+        found[name] = _check(folder, rows)
+    one, many = (quality["shortcuts"]["arc_colours"] for quality in found.values())
+    assert one["g_minus_r"]["median"] == pytest.approx(-0.3225, abs=0.005)
+    assert one["r_minus_z"]["median"] == pytest.approx(-0.21, abs=0.005)
+    assert one["g_minus_r"]["constant"]
+    assert one["r_minus_z"]["constant"]
+    assert any("one colour, g - r = -0.32" in sentence for sentence in found["one"]["warnings"])
+    assert many["g_minus_r"]["scatter"] == pytest.approx(0.3, rel=0.5)
+    assert not many["g_minus_r"]["constant"]
+    assert not any("one colour" in sentence for sentence in found["many"]["warnings"])
+
+
+def test_splits_in_the_wrong_proportions_are_refused(tmp_path: Path) -> None:
+    """26, 39 and 35% were once taken for 70, 15 and 15%."""
+    rows = stamp_rows(400)
+    of = {name: [row for row in rows if row["split"] == name] for name in ("train", "val", "test")}
+    few = min(len(of["val"]) // 39, len(of["test"]) // 35)
+    inverted = of["train"][: 26 * few] + of["val"][: 39 * few] + of["test"][: 35 * few]
+    quality = _check(tmp_path, inverted)
+    assert [reason for reason in quality["reasons"] if "split train has 2" in reason]
+    assert _check(tmp_path, rows)["verdict"] == "accepted"
+
+
+def test_what_a_column_lacks_and_what_repeats_is_said(tmp_path: Path) -> None:
+    rows = stamp_rows(120)
+    for row in rows:
+        row["magnification"] = 3.0
+    for row in rows[::4]:
+        row["magnification"] = None
+    copy = {**rows[7], "task_id": "f" + rows[7]["task_id"][1:], "selection_set_id": "other"}
+    quality = _check(tmp_path, [*rows, copy])
+    assert quality["nulls"]["magnification"] == pytest.approx(30 / 121)
+    assert quality["nulls"]["z_phot"] == 1
+    assert "arc_snr" not in quality["nulls"]
+    assert quality["duplicates"] == 1
+    assert any("1 rows repeat others" in sentence for sentence in quality["warnings"])
+    assert any("z_phot" in sentence for sentence in quality["warnings"])
+
+
+def test_grid_cells_and_classes_are_counted_in_every_stratum(tmp_path: Path) -> None:
+    rows = stamp_rows(240)
+    for row in rows:
+        host = row["objid"]
+        row |= {"psf_bin": host % 2, "depth_bin": 0, "config_id": f"cell{host // 2 % 3}"}
+    even = _check(tmp_path, rows)
+    total = sum(found["positives"] for strata in even["balance"].values() for found in strata.values())
+    assert total == 120
+    assert {name for strata in even["balance"].values() for name in strata} == {"psf0 depth0", "psf1 depth0"}
+    for row in rows:
+        row["config_id"] = "cell0" if row["objid"] > 4 else "cell1"
+    uneven = _check(tmp_path, rows)
+    assert any("Grid cells occur unevenly" in sentence for sentence in uneven["warnings"])

@@ -1,5 +1,7 @@
 """What the data-level classifiers promise: noise scores 0.5, a planted shortcut is found, a leak cannot hide."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -10,11 +12,13 @@ from dark_halo_scope.evaluation.intervals import evaluate, weighted_auc
 from dark_halo_scope.evaluation.shortcuts import (
     TOO_FEW,
     PairSample,
+    UnpairedSample,
     annulus_statistics,
     core_brightness_ratio,
     corner_noise,
     held_out_scores,
     measure_shortcuts,
+    measure_unpaired,
     radial_profile,
     shortcut_aucs,
 )
@@ -32,7 +36,7 @@ def _sample(n: int = 240, seed: int = 0) -> PairSample:
     rng = np.random.default_rng(seed)
     where = geometry(np.full(n, 1.5), np.full(n, 1.3), (SIZE, SIZE))
     host = np.arange(n) // 2
-    return PairSample(_noise(rng, n), _noise(rng, n), _noise(rng, n), where, host, host // 6, None)
+    return PairSample(_noise(rng, n), _noise(rng, n), _noise(rng, n), where, host, host // 6)
 
 
 def _arc(where: object, brightness: float) -> np.ndarray:
@@ -75,7 +79,6 @@ def test_an_arc_is_found_in_annulus_and_profile_but_not_in_the_corners() -> None
         sample.where,
         sample.host,
         sample.cell,
-        None,
     )
     found = measure_shortcuts(lensed, SETTINGS, seed=1)["control"]
     assert found["annulus"]["logistic"]["value"] > 0.95
@@ -97,7 +100,6 @@ def test_the_same_flux_rearranged_in_the_annulus_is_not_a_matter_of_flux() -> No
         sample.where,
         sample.host,
         sample.cell,
-        None,
     )
     found = measure_shortcuts(pairs, SETTINGS, seed=1)
     assert abs(found["hard_negative"]["radial"]["logistic"]["value"] - 0.5) < 0.09
@@ -107,27 +109,45 @@ def test_the_same_flux_rearranged_in_the_annulus_is_not_a_matter_of_flux() -> No
 def test_resampled_noise_in_the_corners_is_noticed() -> None:
     sample = _sample()
     smoothed = (sample.positive + np.roll(sample.positive, 1, axis=-1)) / np.sqrt(2)
-    pairs = PairSample(smoothed, sample.control, sample.hard_negative, sample.where, sample.host, sample.cell, None)
+    pairs = PairSample(smoothed, sample.control, sample.hard_negative, sample.where, sample.host, sample.cell)
     corner = measure_shortcuts(pairs, SETTINGS, seed=1)["control"]["corner_noise"]
     assert corner["boosting"]["value"] > 0.95
 
 
-def test_metadata_of_unpaired_controls_are_compared() -> None:
-    sample = _sample()
-    rng = np.random.default_rng(3)
-    sharp, blurred = rng.normal(1.2, 0.1, (240, 3)), rng.normal(1.5, 0.1, (240, 3))
-    pairs = PairSample(
-        sample.positive,
-        sample.control,
-        sample.hard_negative,
-        sample.where,
-        sample.host,
-        sample.cell,
-        (sharp, blurred),
-    )
-    result = measure_shortcuts(pairs, SETTINGS, seed=1)
-    assert result["control"]["metadata"]["logistic"]["value"] > 0.95
-    assert "metadata" not in result["hard_negative"]
+def _unpaired(n: int, seed: int, seeing: float = 1.3) -> UnpairedSample:
+    """Noise on hosts of its own, in sixty cells that it shares with others."""
+    rng = np.random.default_rng(seed)
+    where = geometry(np.full(n, 1.5), np.full(n, 1.3), (SIZE, SIZE))
+    metadata = rng.normal([seeing, 24.0], 0.1, (n, 2))
+    return UnpairedSample(_noise(rng, n), where, metadata, np.arange(n) // 2, rng.integers(0, 60, n))
+
+
+def test_two_unpaired_classes_of_noise_score_one_half() -> None:
+    found = measure_unpaired(_unpaired(240, 0), _unpaired(200, 1), SETTINGS, seed=1)
+    assert set(found) == {"core", "radial", "annulus", "corner_noise", "metadata"}
+    for features, models in found.items():
+        for model, auc in models.items():
+            assert abs(auc["value"] - 0.5) < 0.11, (features, model)
+            assert (auc["n"], auc["negatives"], auc["hosts"]) == (240, 200, 220)
+            assert auc["interval"][0] < 0.55 < 0.45 + auc["interval"][1]
+
+
+def test_worse_seeing_of_unpaired_controls_is_found_in_the_metadata_alone() -> None:
+    found = measure_unpaired(_unpaired(120, 0, 1.2), _unpaired(150, 1, 1.5), SETTINGS, seed=1)
+    assert found["metadata"]["logistic"]["interval"][0] > 0.9
+    assert abs(found["corner_noise"]["boosting"]["value"] - 0.5) < 0.15
+
+
+def test_resampled_noise_of_unpaired_controls_is_noticed_in_the_corners() -> None:
+    control = _unpaired(200, 1)
+    images = (control.images + np.roll(control.images, 1, axis=-1)) / np.sqrt(2)
+    found = measure_unpaired(_unpaired(200, 0), replace(control, images=images), SETTINGS, seed=1)
+    assert found["corner_noise"]["boosting"]["interval"][0] > 0.9
+
+
+def test_few_unpaired_controls_give_words_not_numbers() -> None:
+    found = measure_unpaired(_unpaired(120, 0), _unpaired(SETTINGS.min_pairs - 1, 1), SETTINGS, seed=1)
+    assert found["metadata"] == {"logistic": TOO_FEW, "boosting": TOO_FEW}
 
 
 def test_all_pairs_of_a_cell_lie_in_one_fold() -> None:
@@ -172,7 +192,5 @@ def test_features_have_their_stated_meaning() -> None:
 def test_core_brightness_ratio_is_that_of_the_cores() -> None:
     sample = _sample(60)
     bright = np.full_like(sample.control, 2.0)
-    ratio = core_brightness_ratio(
-        PairSample(1.2 * bright, bright, bright, sample.where, sample.host, sample.cell, None)
-    )
+    ratio = core_brightness_ratio(PairSample(1.2 * bright, bright, bright, sample.where, sample.host, sample.cell))
     assert ratio == pytest.approx(1.2, rel=1e-5)

@@ -37,4 +37,21 @@ class DatasetCheckSettings(Settings):
     shared_sources: Literal["refuse", "report"] = Field(
         default="refuse", description="what source galaxies in more than one split do; earlier datasets have them"
     )
+    max_metadata_auc: float = Field(
+        default=0.6,
+        gt=0.5,
+        le=1,
+        description="refuses where the AUC of seeing, depth and extinction, positives against unpaired controls, "
+        "certainly (its interval) lies above this",
+    )
+    split_tolerance: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="how far each split's share of the cells may lie from 70, 15 and 15%, beyond three standard "
+        "deviations of as many cells",
+    )
+    min_colour_scatter: float = Field(
+        default=0.03, ge=0, description="mag; arcs whose colours scatter less are reported as having one colour"
+    )
     seed: int = Field(default=42, ge=0)

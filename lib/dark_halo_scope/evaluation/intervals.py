@@ -165,6 +165,37 @@ def host_bootstrap(
     return Interval(float(low), float(high))
 
 
+def two_sample_bootstrap(
+    statistic: PairedStatistic,
+    first: ArrayLike,
+    second: ArrayLike,
+    hosts: tuple[ArrayLike, ArrayLike],
+    rng: np.random.Generator,
+    replicates: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Percentile interval from resampling the hosts of two samples that are no pairs, each by itself.
+
+    Args:
+        statistic: a paired statistic.
+        first: scores, (N,).
+        second: scores, (M,).
+        hosts: which host each score is of, (N,) and (M,).
+        rng, replicates, confidence: as in `host_bootstrap`.
+    """
+    a, _, host_a = _aligned(first, first, hosts[0])
+    b, _, host_b = _aligned(second, second, hosts[1])
+    items = np.concatenate([a, b])
+    values = []
+    for count in _chunks(replicates, len(items)):
+        weight_a = _multiplicities(rng, count, int(host_a.max()) + 1)[:, host_a]
+        weight_b = _multiplicities(rng, count, int(host_b.max()) + 1)[:, host_b]
+        nothing_a, nothing_b = np.zeros_like(weight_a), np.zeros_like(weight_b)
+        values.append(statistic(items, np.hstack([weight_a, nothing_b]), np.hstack([nothing_a, weight_b])))
+    low, high = np.quantile(np.concatenate(values), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
+
+
 def permutation_null(
     statistic: PairedStatistic,
     first: ArrayLike,

@@ -9,9 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dark_halo_scope.catalogue.crossmatch import close_pairs, separation
-from dark_halo_scope.catalogue.splits import SPLITS, healpix_cell, split_of_cells
+from dark_halo_scope.catalogue.splits import SPLITS, TRAIN_BELOW, VAL_BELOW, healpix_cell, split_of_cells
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
+from dark_halo_scope.evaluation.hybrids import Geometry
 from dark_halo_scope.evaluation.pairs import column, stratum_masks, theta_e_over_psf
+from dark_halo_scope.injection.schema import UNPAIRED
 
 # Columns whose distribution is reported, split by split.
 _DISTRIBUTIONS = (
@@ -21,6 +23,11 @@ _DISTRIBUTIONS = (
 )
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 _EXAMPLES = 5
+# What `control_kind` does not call unpaired: galaxies of a class of their own.
+CONFUSERS = "confusers"
+# `config_id` of a host whose parameters come from the prior, not from a cell of a grid.
+_NO_CELL = "PRIOR"
+_SHARES = {"train": TRAIN_BELOW, "val": VAL_BELOW - TRAIN_BELOW, "test": 1 - VAL_BELOW}
 
 
 def usable_rows(rows: pa.Table) -> NDArray[np.bool_]:
@@ -29,7 +36,12 @@ def usable_rows(rows: pa.Table) -> NDArray[np.bool_]:
 
 
 def counts(rows: pa.Table, settings: DatasetCheckSettings) -> dict[str, Any]:
-    """Rows, usable rows, hosts, cells, controls and pairs per stratum of x = theta_E / psfsize_r, split by split."""
+    """Rows, usable rows, hosts, cells, controls, confusers by class and pairs per stratum of x, split by split.
+
+    x = theta_E / psfsize_r; controls are those of an unpaired dataset.
+    """
+    kind = _text(rows, "control_kind")
+    group = negative_kinds(rows)
     usable = usable_rows(rows)
     control = column(rows, "is_control") == 1
     split = _text(rows, "split")
@@ -44,7 +56,8 @@ def counts(rows: pa.Table, settings: DatasetCheckSettings) -> dict[str, Any]:
             "rows": int(here.sum()),
             "usable": int((here & usable).sum()),
             "pairs": int((here & pair).sum()),
-            "controls": int((here & usable & control).sum()),
+            "controls": int((here & usable & (group == UNPAIRED)).sum()),
+            "confusers": _tally(kind[here & usable & (group == CONFUSERS)]),
             "hosts": len(set(hosts[here & usable].tolist())),
             "cells": len(np.unique(column(rows, "healpix_128")[here & usable])),
             "strata": {stratum: int(mask.sum()) for stratum, mask in strata.items()},
@@ -109,14 +122,131 @@ def split_integrity(rows: pa.Table, settings: DatasetCheckSettings) -> dict[str,
             for i, j in leaks[:_EXAMPLES].tolist()
         ],
         "split_proportions": {name: float(np.mean(host_split == name)) for name in SPLITS},
+        "cell_proportions": cell_proportions(cell, split),
     }
+
+
+def cell_proportions(cell: NDArray[np.int64], split: NDArray[np.str_]) -> dict[str, Any]:
+    """Number of HEALPix cells and each split's share of them; 70, 15 and 15% are shares of sky, whatever limits a
+    dataset sets to its hosts."""
+    unique, first = np.unique(cell, return_index=True)
+    shares = {name: float(np.mean(split[first] == name)) if len(unique) else 0.0 for name in SPLITS}
+    return {"cells": len(unique), **shares}
+
+
+def negative_kinds(rows: pa.Table) -> NDArray[np.str_]:
+    """(N,) `unpaired` for controls of an unpaired dataset, `confusers` for negatives of any class, "" for positives."""
+    control = column(rows, "is_control") == 1
+    kind = _text(rows, "control_kind")
+    return np.where(control, np.where(np.isin(kind, ("", UNPAIRED)), UNPAIRED, CONFUSERS), "")
+
+
+def duplicates(rows: pa.Table) -> int:
+    """Usable rows that repeat an earlier one's brick, position, configuration and replicate; packing drops them."""
+    usable = rows.filter(pa.array(usable_rows(rows)))
+    identity = usable.select(["brickname", "ra", "dec", "config_id", "replicate"]).to_pandas()
+    return int(identity.duplicated().sum())
+
+
+def null_shares(rows: pa.Table) -> dict[str, float]:
+    """Column -> share of nulls among usable positives, where there are any: what a column lacks is said."""
+    positives = rows.filter(pa.array(usable_rows(rows) & (column(rows, "is_control") != 1)))
+    shares = {name: positives[name].null_count / max(positives.num_rows, 1) for name in positives.column_names}
+    return {name: share for name, share in sorted(shares.items()) if share > 0}
+
+
+def balance(rows: pa.Table) -> dict[str, Any]:
+    """Whether classes and grid cells are even in every stratum of a split's observing conditions.
+
+    Returns:
+        split -> stratum (`psf0 depth3`, of the manifest's bins) -> positives and unpaired controls (hosts), the grid's
+        cells that positives have, and how often the rarest and the most frequent of them occur.
+    """
+    if not {"psf_bin", "depth_bin"} <= set(rows.column_names):
+        return {}
+    split, config, group = _text(rows, "split"), _text(rows, "config_id"), negative_kinds(rows)
+    psf_bin, depth_bin = column(rows, "psf_bin"), column(rows, "depth_bin")
+    first = (column(rows, "replicate") == 0) & np.isfinite(psf_bin) & np.isfinite(depth_bin)
+    result: dict[str, Any] = {name: {} for name in SPLITS}
+    keys = np.stack([psf_bin, depth_bin], axis=1)
+    for psf, depth in np.unique(keys[first], axis=0).astype(int).tolist():
+        here = first & (psf_bin == psf) & (depth_bin == depth)
+        for name in SPLITS:
+            positives = here & (split == name) & (group == "")
+            cells = _tally(config[positives & (config != _NO_CELL)])
+            result[name][f"psf{psf} depth{depth}"] = {
+                "positives": int(positives.sum()),
+                "controls": int((here & (split == name) & (group == UNPAIRED)).sum()),
+                "cells": len(cells),
+                "rarest": min(cells.values(), default=0),
+                "most_frequent": max(cells.values(), default=0),
+            }
+    return result
+
+
+def arc_fluxes(arcs: NDArray[np.floating], where: Geometry) -> NDArray[np.float64]:
+    """(N, 3) flux in g, r, z of arcs (N, 3, H, W), positives less their controls, within their annuli."""
+    return (arcs * where.annulus[:, None]).sum(axis=(2, 3), dtype=np.float64)
+
+
+def arc_colours(fluxes: NDArray[np.float64], least_scatter: float) -> dict[str, Any]:
+    """Colours of the brighter half of arcs, measured in pixels.
+
+    Args:
+        fluxes: (N, 3) nanomaggies in g, r, z.
+        least_scatter: mag below which arcs are said to have one colour.
+
+    Returns:
+        n, and for g - r and r - z the median, the scatter (1.4826 times the median absolute deviation), and whether
+        all arcs have one colour: a network would learn that colour in place of the arc.
+    """
+    bright = fluxes[(fluxes > 0).all(axis=1)]
+    bright = bright[bright[:, 1] >= np.median(bright[:, 1])] if len(bright) else bright
+    result: dict[str, Any] = {"n": len(bright)}
+    if len(bright):
+        magnitudes = -2.5 * np.log10(bright)
+        for number, name in enumerate(("g_minus_r", "r_minus_z")):
+            colour = magnitudes[:, number] - magnitudes[:, number + 1]
+            scatter = 1.4826 * float(np.median(np.abs(colour - np.median(colour))))
+            result[name] = {"median": float(np.median(colour)), "scatter": scatter, "constant": scatter < least_scatter}
+    return result
+
+
+def warnings(report: Mapping[str, Any], settings: DatasetCheckSettings) -> list[str]:
+    """What a user should know of a dataset that nothing else refuses: one sentence each.
+
+    Args:
+        report: with `shortcuts`, `duplicates`, `nulls` and `balance`.
+    """
+    result = []
+    colours = report["shortcuts"].get("arc_colours", {})
+    for name, text in (("g_minus_r", "g - r"), ("r_minus_z", "r - z")):
+        if name in colours and colours[name]["constant"]:
+            result.append(
+                f"All arcs have one colour, {text} = {colours[name]['median']:.3f} with a scatter of "
+                f"{colours[name]['scatter']:.3f} mag, which a network can learn in place of arcs"
+            )
+    if report["duplicates"]:
+        result.append(f"{report['duplicates']} rows repeat others, and packing leaves them out")
+    empty = [name for name, share in report["nulls"].items() if share == 1 and name in _DISTRIBUTIONS]
+    if empty:
+        result.append(f"No positive has a value in {', '.join(empty)}")
+    uneven = [
+        f"{split} {stratum}"
+        for split, strata in report["balance"].items()
+        for stratum, found in strata.items()
+        if found["most_frequent"] - found["rarest"] > 1
+    ]
+    if uneven:
+        result.append(f"Grid cells occur unevenly in {len(uneven)} strata, the first is {uneven[0]}")
+    return result
 
 
 def refusals(report: Mapping[str, Any], settings: DatasetCheckSettings) -> list[str]:
     """Why the dataset may not be trained on: one sentence each; none accepts it.
 
     Args:
-        report: with `counts`, `failed_fraction`, `split_integrity` and `pixels`.
+        report: with `counts`, `failed_fraction`, `split_integrity`, `pixels` and `shortcuts`.
     """
     reasons = []
     leaks = report["split_integrity"]
@@ -143,6 +273,20 @@ def refusals(report: Mapping[str, Any], settings: DatasetCheckSettings) -> list[
         reasons.append(
             f"{report['failed_fraction']:.1%} of the cutouts failed, more than {settings.max_failed_fraction:.1%}"
         )
+    proportions = leaks["cell_proportions"]
+    for name, share in _SHARES.items():
+        spread = np.sqrt(share * (1 - share) / max(proportions["cells"], 1))
+        if abs(proportions[name] - share) > settings.split_tolerance + 3 * spread:
+            reasons.append(
+                f"split {name} has {proportions[name]:.0%} of the {proportions['cells']} HEALPix cells, not {share:.0%}"
+            )
+    metadata = report["shortcuts"].get("auc", {}).get(UNPAIRED, {}).get("metadata", {})
+    for model, auc in metadata.items():
+        if isinstance(auc, dict) and auc["interval"][0] > settings.max_metadata_auc:
+            reasons.append(
+                f"seeing, depth and extinction alone tell positives from unpaired controls, AUC {auc['value']:.2f} "
+                f"({auc['interval'][0]:.2f}-{auc['interval'][1]:.2f}, {model}), more than {settings.max_metadata_auc:g}"
+            )
     for name in SPLITS:
         usable = report["counts"][name]["usable"]
         if usable < settings.min_rows_per_split:
@@ -177,6 +321,11 @@ def _hosts(rows: pa.Table) -> NDArray[np.str_]:
     else:
         parts = [np.round(column(rows, name), 6).tolist() for name in ("ra", "dec")]
     return np.array([f"{one}_{other}" for one, other in zip(*parts, strict=True)])
+
+
+def _tally(values: NDArray[np.str_]) -> dict[str, int]:
+    names, found = np.unique(values, return_counts=True)
+    return dict(zip(names.tolist(), found.tolist(), strict=True))
 
 
 def _named(keys: NDArray[np.str_], split: NDArray[np.str_]) -> tuple[NDArray[np.str_], NDArray[np.str_]]:

@@ -5,7 +5,7 @@ injection adds light; against ring-shuffled arcs an annulus's flux has 0.50. Eve
 the classifier was not fitted on: fitted and scored on the same rows, pure noise gives 0.87.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from dark_halo_scope.evaluation.intervals import (
     evaluate,
     host_bootstrap,
     permutation_null,
+    two_sample_bootstrap,
     weighted_auc,
 )
 
@@ -40,8 +41,6 @@ class PairSample:
     where: core and annulus of each pair.
     host: index of the host galaxy, (N,).
     cell: HEALPix cell, (N,).
-    metadata: observing conditions that a network may be given, of the pairs (N, M) and of unpaired controls (N, M);
-        None where there are no unpaired controls, because a pair shares its metadata.
     """
 
     positive: Images
@@ -50,7 +49,24 @@ class PairSample:
     where: Geometry
     host: NDArray[np.intp]
     cell: NDArray[np.int64]
-    metadata: tuple[FloatArray, FloatArray] | None
+
+
+@dataclass(frozen=True)
+class UnpairedSample:
+    """Images of one class, without partners in the other.
+
+    images: (N, C, H, W) nanomaggies per pixel.
+    where: core and annulus; of a galaxy without a lens those of a positive, whose Einstein radius it borrows.
+    metadata: observing conditions that a network may be given, (N, M).
+    host: index of the host galaxy, (N,).
+    cell: HEALPix cell, (N,).
+    """
+
+    images: Images
+    where: Geometry
+    metadata: FloatArray
+    host: NDArray[np.intp]
+    cell: NDArray[np.int64]
 
 
 def measure_shortcuts(sample: PairSample, settings: ShortcutSettings, seed: int) -> dict[str, Any]:
@@ -69,12 +85,59 @@ def measure_shortcuts(sample: PairSample, settings: ShortcutSettings, seed: int)
             "annulus": tuple(annulus_statistics(images, sample.where) for images in (sample.positive, negative)),
             "corner_noise": tuple(corner_noise(images, settings) for images in (sample.positive, negative)),
         }
-        if name == "control" and sample.metadata is not None:
-            features["metadata"] = sample.metadata
         result[name] = {
             feature: shortcut_aucs(first, second, sample.host, sample.cell, settings, rng)
             for feature, (first, second) in features.items()
         }
+    return result
+
+
+def measure_unpaired(
+    positive: UnpairedSample, negative: UnpairedSample, settings: ShortcutSettings, seed: int
+) -> dict[str, Any]:
+    """AUCs of both classifiers that tell positives from negatives of other galaxies.
+
+    Beside the pairs' features it has `metadata`: seeing, depth and extinction, by which classes must not differ.
+
+    Returns:
+        features -> classifier -> {value, n, negatives, hosts, interval}, or the words `too few`.
+    """
+    rng = np.random.default_rng(seed)
+    both = (positive, negative)
+    features = {
+        "core": [core_pixels(one.images, settings) for one in both],
+        "radial": [radial_profile(one.images, one.where, settings) for one in both],
+        "annulus": [annulus_statistics(one.images, one.where) for one in both],
+        "corner_noise": [corner_noise(one.images, settings) for one in both],
+        "metadata": [one.metadata for one in both],
+    }
+    return {name: _unpaired_aucs(values, both, settings, rng) for name, values in features.items()}
+
+
+def _unpaired_aucs(
+    features: Sequence[FloatArray],
+    samples: tuple[UnpairedSample, UnpairedSample],
+    settings: ShortcutSettings,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    first, second = features
+    hosts = (samples[0].host, samples[1].host)
+    cells = np.concatenate([one.cell for one in samples])
+    if min(len(first), len(second)) < settings.min_pairs or len(np.unique(cells)) < 2:
+        return {"logistic": TOO_FEW, "boosting": TOO_FEW}
+    result: dict[str, Any] = {}
+    with threadpool_limits(limits=1):
+        for name, model in _models(settings).items():
+            scores = _held_out(model, first, second, cells, settings.folds)
+            interval = two_sample_bootstrap(weighted_auc, *scores, hosts, rng, settings.bootstraps, settings.confidence)
+            weights = np.repeat([1.0, 0.0], [len(first), len(second)])[None]
+            result[name] = {
+                "value": float(weighted_auc(np.concatenate(scores), weights, 1 - weights)[0]),
+                "n": len(first),
+                "negatives": len(second),
+                "hosts": sum(len(np.unique(host)) for host in hosts),
+                "interval": [interval.low, interval.high],
+            }
     return result
 
 
@@ -92,18 +155,21 @@ def shortcut_aucs(
     """
     if len(positive) < settings.min_pairs or len(np.unique(cells)) < 2:
         return {"logistic": TOO_FEW, "boosting": TOO_FEW}
-    models: Mapping[str, Any] = {
+    # Boosting on a few thousand rows waits for its threads far longer than it computes where cores are shared.
+    with threadpool_limits(limits=1):
+        return {
+            name: _summary(*held_out_scores(model, positive, negative, cells, settings.folds), hosts, settings, rng)
+            for name, model in _models(settings).items()
+        }
+
+
+def _models(settings: ShortcutSettings) -> Mapping[str, Any]:
+    return {
         "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1)),
         "boosting": HistGradientBoostingClassifier(
             max_iter=settings.trees, max_leaf_nodes=15, early_stopping=False, random_state=0
         ),
     }
-    # Boosting on a few thousand rows waits for its threads far longer than it computes where cores are shared.
-    with threadpool_limits(limits=1):
-        return {
-            name: _summary(*held_out_scores(model, positive, negative, cells, settings.folds), hosts, settings, rng)
-            for name, model in models.items()
-        }
 
 
 def held_out_scores(
@@ -113,13 +179,21 @@ def held_out_scores(
 
     Ranks make folds comparable: two models' raw scores have different zero points, which would blur a pooled AUC.
     """
+    return _held_out(model, positive, negative, np.tile(cells, 2), folds)
+
+
+def _held_out(
+    model: Any, positive: FloatArray, negative: FloatArray, groups: NDArray[np.int64], folds: int
+) -> tuple[FloatArray, FloatArray]:
     n = len(positive)
     features = np.nan_to_num(np.concatenate([positive, negative]).astype(np.float64))
-    labels = np.repeat([1, 0], n)
-    groups = np.tile(cells, 2)
-    scores = np.empty(2 * n)
-    splitter = GroupKFold(n_splits=min(folds, len(np.unique(cells))))
+    labels = np.repeat([1, 0], [n, len(negative)])
+    scores = np.empty(len(labels))
+    splitter = GroupKFold(n_splits=min(folds, len(np.unique(groups))))
     for fit, held_out in splitter.split(features, labels, groups):
+        if len(np.unique(labels[fit])) < 2:  # all cells of a class are held out: nothing to learn from
+            scores[held_out] = 0.5
+            continue
         probability = model.fit(features[fit], labels[fit]).predict_proba(features[held_out])[:, 1]
         order = np.unique(probability, return_inverse=True)[1]
         scores[held_out] = order / max(order.max(), 1)

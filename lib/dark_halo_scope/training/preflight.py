@@ -333,7 +333,6 @@ def _pair_sample(split: Any, chosen: NDArray[np.int64], rows: pa.Table, gates: G
         where=where,
         host=host_labels(rows),
         cell=column(rows, "healpix_128").astype(np.int64),
-        metadata=None,
     )
 
 

@@ -11,6 +11,7 @@ from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.injection.config import ManifestSettings
+from dark_halo_scope.injection.negative_config import NegativeSettings
 from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stored_config import StoredSettings
@@ -45,6 +46,7 @@ class DatasetFile(Settings):
     manifest: ManifestSettings | None = None
     stored: StoredSettings | None = None
     stamps: StampSettings = StampSettings()
+    negatives: NegativeSettings | None = None
     quality: DatasetCheckSettings = DatasetCheckSettings()
     arc_light: ArcLightSettings = ArcLightSettings()
     pack: PackSettings = PackSettings()

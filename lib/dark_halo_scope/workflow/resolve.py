@@ -79,6 +79,14 @@ class Resolved:
         """
         return _named("generation", name, self.generations)
 
+    def dataset(self, name: str) -> DatasetFile:
+        """The dataset called `name`.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        return _named("dataset", name, self.datasets)
+
     def section(self, kind: str, name: str | None, section: str) -> str:
         """Settings as sorted JSON, so that the order of keys in a YAML file never matters.
 
