@@ -28,7 +28,6 @@ from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_manifest, verified_paths, write_object
 from dark_halo_scope.core.quarantine import check_fraction
-from dark_halo_scope.spark.failures import explained
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.description import SurveyDescription, load_survey
 from dark_halo_scope.survey.sweeps import read_sweep
@@ -104,7 +103,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with (
         attempt(args.output, KIND, MODULE, settings, [args.survey, args.lenses], args.data_root) as work,
         spark_session(args.spark_master, "select_confusers") as spark,
-        explained(),
     ):
         _select(spark, survey, args.lenses, settings, work)
 

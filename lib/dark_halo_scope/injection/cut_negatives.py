@@ -30,7 +30,6 @@ from dark_halo_scope.injection.negatives import (
 )
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
-from dark_halo_scope.spark.failures import explained
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.cache_coadds import FILES
 
@@ -60,7 +59,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with (
         attempt(args.output, KIND, MODULE, both, inputs, args.data_root) as work,
         spark_session(args.spark_master, "cut_negatives") as spark,
-        explained(),
     ):
         dataset = describe_dataset(verified_paths(stamps))
         names = pq.read_table(verified_path(coadds, FILES), columns=["brickname"])["brickname"]

@@ -52,7 +52,6 @@ from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.tasks import DRAWS, choice, hash_fraction, task_id, task_seed, uniforms
 from dark_halo_scope.lensing.lens import Lens
 from dark_halo_scope.lensing.magnification import caustic_radius
-from dark_halo_scope.spark.failures import explained
 from dark_halo_scope.spark.session import add_arguments, spark_session
 
 if TYPE_CHECKING:
@@ -204,7 +203,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with (
         attempt(args.output, "manifest", MODULE, settings, [args.sources, args.parent], args.data_root) as work,
         spark_session(args.spark_master, "build_injection_manifest") as spark,
-        explained(),
     ):
         _build(spark, parent, settings, sources, work)
 
