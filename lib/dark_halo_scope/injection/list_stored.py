@@ -37,7 +37,6 @@ from dark_halo_scope.injection.stored import (
     stored_files,
 )
 from dark_halo_scope.injection.stored_config import StoredSettings
-from dark_halo_scope.spark.failures import explained
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.bricks import read_blacklist
 
@@ -236,7 +235,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with (
         attempt(args.output, "manifest", MODULE, settings, [], args.data_root) as work,
         spark_session(args.spark_master, "list_stored_stamps") as spark,
-        explained(),
     ):
         list_stored(spark, settings, work)
 

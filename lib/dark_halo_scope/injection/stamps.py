@@ -10,53 +10,29 @@ A task whose cutout fails keeps its row, with cutout_ok = 0, the reason in `cuto
 """
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import attempt, load_manifest, object_list
-from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.injection.inject import inject_brick
 from dark_halo_scope.injection.schema import BLOB_COLUMNS, hard_negative_column, stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
-from dark_halo_scope.injection.stamp_files import Job, Written, inject_file
+from dark_halo_scope.injection.stamp_files import Job, inject_file
+from dark_halo_scope.spark.collect import collect
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.description import load_survey
 from dark_halo_scope.survey.names import PIXEL_SCALE
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 __all__ = ["inject_brick", "inject_file", "main"]
 
 logger = logging.getLogger(__name__)
 
 MODULE = "dark_halo_scope.injection.stamps"
-
-_POLL_S = 1.0
-
-
-def _collect(spark: "SparkSession", names: Sequence[str], job: Job) -> list[Written]:
-    """Run `inject_file` on every manifest file, one Spark task each, and show how far it is."""
-    context = spark.sparkContext
-    work = context.parallelize(names, len(names)).flatMap(partial(inject_file, job=job))
-    with ThreadPoolExecutor(1) as pool, Progress(len(names), "Injecting (manifest files)") as progress:
-        running = pool.submit(work.collect)
-        while not running.done():
-            time.sleep(_POLL_S)
-            stages = [context.statusTracker().getStageInfo(i) for i in context.statusTracker().getActiveStageIds()]
-            finished = sum(stage.numCompletedTasks for stage in stages if stage is not None)
-            progress.advance(max(0, finished - progress.done))
-        written = running.result()
-        progress.advance(len(names) - progress.done)
-        return written
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -83,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         spark_session(args.spark_master, "inject_stamps") as spark,
     ):
         target = str(work.prefix) if storage.is_local(work.uri) else work.uri
-        written = _collect(spark, names, Job(manifest, coadds, survey, settings, target, sources))
+        inject = partial(inject_file, job=Job(manifest, coadds, survey, settings, target, sources))
+        written = [item for items in collect(spark, names, inject, "Injecting (manifest files)") for item in items]
         for item in written:
             if item.error is not None:
                 raise item.error
