@@ -272,6 +272,18 @@ def test_the_same_bytes_however_rows_are_cut_into_files_and_partitions(small, sp
     assert parent_files(five) == parent_files(path)
 
 
+def test_a_larger_survey_has_more_files_and_not_larger_ones(small, spark, tmp_path):
+    path, rows, _ = small
+    catalogue = (path.parent / "lenses.csv").read_text().partition("\n")[2]
+    survey = tiny_survey.write_survey(tmp_path / "same", {"sweep-000p000-360p090": rows}, catalogue)
+    fine = select(survey, {"files": 1, "rows_per_file": 5})
+    before, after = table_of(path), table_of(fine)
+    # `files` asks for one at least; a brick is never cut in two.
+    assert len(parent_files(fine)) > 4
+    order = [("brickname", "ascending"), ("objid", "ascending"), ("release", "ascending")]
+    assert after.sort_by(order).equals(before.sort_by(order))
+
+
 _RUN = "import sys; from dark_halo_scope.catalogue import parent; parent.main(sys.argv[1:])"
 
 

@@ -49,7 +49,8 @@ class ParentSettings(Settings):
     lens_radius_arcsec: float = Field(default=11.0, ge=0)  # 5 + 2 x 3: known lenses are neither hosts nor negatives
     same_object_arcsec: float = Field(default=1.0, gt=0)  # two rows this near are one object for the leak gate
     split_seed: int = 42
-    files: int = Field(default=16, ge=1, le=4096)  # number of output files; rows go by a hash of their brick
+    files: int = Field(default=16, ge=1, le=4096)  # least number of output files; rows go by a hash of their brick
+    rows_per_file: int = Field(default=100_000, ge=1)  # on average; more rows than `files` hold make more files
     max_quarantined: float = Field(default=0.001, ge=0, le=1)
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from dark_halo_scope.catalogue.selection import (
 )
 from dark_halo_scope.catalogue.splits import (
     SPLITS,
-    file_of_brick,
+    hash_fraction,
     healpix_cell,
     leaking_pairs,
     near_other_split,
@@ -43,7 +44,6 @@ from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_manifest, verified_paths, write_object
 from dark_halo_scope.core.quarantine import REASON, check_fraction, split_rows
-from dark_halo_scope.spark.failures import explained
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.bricks import read_blacklist, read_bricks
 from dark_halo_scope.survey.description import SurveyDescription, load_survey
@@ -108,7 +108,7 @@ _CARRIED = pa.schema(
         pa.field("near_border", pa.bool_()),
         pa.field(REASON, pa.string()),
         pa.field("counts", pa.string()),
-        pa.field("file", _I32),
+        pa.field("brick_order", _F64),
     ]
 )
 
@@ -267,7 +267,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with (
         attempt(args.output, "parent", MODULE, settings, [args.survey, args.lenses], args.data_root) as work,
         spark_session(args.spark_master, "select_parent_sample") as spark,
-        explained(),
     ):
         _select(spark, survey, args.lenses, settings, work)
 
@@ -276,15 +275,16 @@ def _select(
     spark: "SparkSession", survey: SurveyDescription, lenses: Path, settings: ParentSettings, work: Attempt
 ) -> None:
     from pyspark import StorageLevel
+    from pyspark.sql import functions as sql
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    files = survey.files
+    uris = survey.files
     bricks = prepare_bricks(
-        read_bricks(survey.verified(files.brick_summary)),
-        read_bricks(survey.verified(files.bricks)),
+        read_bricks(survey.verified(uris.brick_summary)),
+        read_bricks(survey.verified(uris.bricks)),
         settings,
         read_blacklist(settings.brick_blacklist),
-        files.brick_summary,
+        uris.brick_summary,
     )
     lens_table = pq.read_table(verified_paths(load_manifest(lenses, "lenses"))[0], columns=["ra", "dec"])
     lens_ra, lens_dec = (lens_table[name].to_numpy().astype(np.float64) for name in ("ra", "dec"))
@@ -311,6 +311,9 @@ def _select(
         return _write_file(frame, target, leaking)
 
     rows = carried.filter("counts is null")
+    # One task writes a file from memory, so that a larger survey has more files and not larger ones.
+    files = max(settings.files, ceil(rows.count() / settings.rows_per_file))
+    rows = rows.withColumn("file", sql.floor(sql.col("brick_order") * files).cast("int")).drop("brick_order")
     written = rows.groupBy("file").applyInPandas(write, _WRITTEN).collect()
     carried.unpersist()
     rows_out = {split: sum(w[split] for w in written) for split in SPLITS}
@@ -444,8 +447,8 @@ def _carried(selection: Selection, sweep: str, settings: ParentSettings) -> pa.T
         pa.table({"counts": pa.array([json.dumps(selection.counts, sort_keys=True)], pa.string())}),
     ]
     table = pa.concat_tables([_with_schema(part, _CARRIED) for part in parts])
-    files = [None if name is None else file_of_brick(name, settings.files) for name in table["brickname"].to_pylist()]
-    table = table.set_column(table.schema.get_field_index("file"), "file", pa.array(files, _I32))
+    order = [None if name is None else hash_fraction(name) for name in table["brickname"].to_pylist()]
+    table = table.set_column(table.schema.get_field_index("brick_order"), "brick_order", pa.array(order, _F64))
     return table.set_column(
         table.schema.get_field_index("sweep"), "sweep", pa.array([sweep] * table.num_rows, pa.string())
     )
@@ -480,7 +483,8 @@ def _write_file(frame: "pd.DataFrame", target: str, leaking: frozenset[tuple[int
     import pandas as pd
 
     number = int(frame["file"].tolist()[0])
-    table = pa.Table.from_pandas(frame, schema=_CARRIED, preserve_index=False).replace_schema_metadata(None)
+    columns = _CARRIED.remove(_CARRIED.get_field_index("brick_order"))
+    table = pa.Table.from_pandas(frame, schema=columns, preserve_index=False).replace_schema_metadata(None)
     # By identity, then by place, so that the first of two rows with one identifier is the same in every run.
     order = ("brickname", "objid", "release", "ra", "dec", "sweep", "row")
     table = table.sort_by([(name, "ascending") for name in order])
