@@ -27,6 +27,7 @@ rule figure_dataset_page:
         stamps="results/datasets/{dataset}/stamps.json",
         quality="results/datasets/{dataset}/quality.json",
         arc_light="results/datasets/{dataset}/arc_light.json",
+        negatives=negatives_of,
         code=code("dark_halo_scope.paper.dataset_page", "figures"),
     output:
         "results/datasets/{dataset}/page.png",
@@ -45,5 +46,5 @@ rule figure_dataset_page:
         "Drawing the page of {wildcards.dataset}: distributions, realism, shortcuts, examples"
     shell:
         "exec python -m dark_halo_scope.paper.dataset_page --name {wildcards.dataset} --stamps {input.stamps}"
-        " --quality {input.quality} --arc-light {input.arc_light}"
+        " --quality {input.quality} --arc-light {input.arc_light} --negatives {input.negatives}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"

@@ -127,7 +127,7 @@ def draw(content: Content, settings: PageSettings) -> "Figure":
         rest = _A4_INCHES[1] - examples - _VERDICT_INCHES
         heights = (rest, _VERDICT_INCHES, examples)
         top, middle, bottom = figure.subfigures(3, 1, squeeze=False, height_ratios=heights, hspace=0.0)[:, 0]
-        _draw_distributions(top, content, settings)
+        _draw_distributions(top, content, settings, rest)
         _draw_verdict(middle, content, settings)
         _draw_examples(bottom, content, settings)
     return figure
@@ -145,10 +145,10 @@ def _values(rows: pa.Table, name: str) -> NDArray[np.float64]:
     return column(rows, name) if name in rows.column_names else np.full(rows.num_rows, np.nan)
 
 
-def _draw_distributions(figure: "SubFigure", content: Content, settings: PageSettings) -> None:
+def _draw_distributions(figure: "SubFigure", content: Content, settings: PageSettings, inches: float) -> None:
     rows = content.positives
     axes = figure.subplots(3, 4)
-    figure.subplots_adjust(left=_LEFT, right=_RIGHT, top=0.9, bottom=0.07, wspace=0.2, hspace=0.42)
+    figure.subplots_adjust(left=_LEFT, right=_RIGHT, top=1 - 0.62 / inches, bottom=0.07, wspace=0.2, hspace=0.45)
     masks = stratum_masks(theta_e_over_psf(rows), settings.strata)
     # Without theta_E or psfsize there are no strata, but there are still injections.
     strata = {name: mask for name, mask in masks.items() if mask.any() and name != ALL} or {ALL: masks[ALL]}
@@ -187,8 +187,12 @@ def _draw_distributions(figure: "SubFigure", content: Content, settings: PageSet
     axes.flat[9].set_title("one estimator for all three", loc="left")
     total, drawn = content.positives_in_all, rows.num_rows
     shown = f"{total:,} injections" if total == drawn else f"{drawn:,} of {total:,} injections, drawn at random"
-    figure.suptitle(f"Dataset {content.name}", x=0.045, y=0.985, ha="left", fontsize=10, fontweight="bold")
-    figure.text(0.045, 0.94, f"{shown}; {content.negatives_in_all:,} unpaired negatives; areas under curves are equal")
+    figure.suptitle(f"Dataset {content.name}", x=_LEFT, y=1 - 0.1 / inches, ha="left", fontsize=10, fontweight="bold")
+    figure.text(
+        _LEFT,
+        1 - 0.4 / inches,
+        f"{shown}; {content.negatives_in_all:,} unpaired negatives; areas under curves are equal",
+    )
 
 
 # Where arcs are resolved, in x = theta_E / psfsize_r.

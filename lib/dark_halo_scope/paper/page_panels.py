@@ -108,22 +108,26 @@ def shortcut_aucs(axes: "Axes", title: str, features: Mapping[str, Any], names: 
     """Held-out AUC of both classifiers on each set of features, with its interval; chance is the line."""
     axes.set_title(title)
     axes.axvline(0.5, color=_GREY, linewidth=0.5)
-    axes.set(xlim=(0.3, 1.0), ylim=(len(names) - 0.5, -0.5), xlabel="AUC, grouped cross-validation")
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="AUC, grouped cross-validation")
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    note: Any = {"transform": axes.get_yaxis_transform(), "color": _GREY, "fontsize": 5.5, "va": "center"}
+    lowest = 0.3
     for place, name in enumerate(names):
         measured = features.get(name)
         if not isinstance(measured, Mapping):
-            axes.text(0.32, place, "not measured", color=_GREY, fontsize=5.5, va="center")
+            axes.text(0.03, place, "not measured", **note)
             continue
         for number, (classifier, (marker, colour)) in enumerate(_CLASSIFIERS.items()):
             result = measured.get(classifier)
             if not isinstance(result, Mapping):
-                axes.text(0.32, place + 0.36 * number - 0.18, str(result or ""), color=_GREY, fontsize=5.5, va="center")
+                axes.text(0.03, place + 0.36 * number - 0.18, str(result or ""), **note)
                 continue
             y = place + 0.36 * number - 0.18
             low, high = result["interval"]
+            lowest = min(lowest, low)
             axes.plot([low, high], [y, y], color=colour, linewidth=0.9)
             axes.plot(result["value"], y, marker, color=colour, markersize=3)
+    axes.set_xlim(lowest, 1.0)
 
 
 def classifiers_legend(axes: "Axes") -> None:
