@@ -36,7 +36,7 @@ def test_scores_of_a_split_need_no_gates(fresh: Checkout) -> None:
 
 def test_a_dataset_that_exists_is_taken_over_and_not_built(fresh: Checkout) -> None:
     source = "config/datasets/v5_cosmos_paired.yaml"
-    with fresh.edited(source, lambda text: text + "\nsource: existing\n"):
+    with fresh.edited(source, lambda text: text.replace("source: build", "source: existing")):
         planned = fresh.planned("results/datasets/v5_cosmos_paired/packed.json")
         built = fresh.planned("results/datasets/v3_color_relaxed/stamps.json")
     assert planned == {
