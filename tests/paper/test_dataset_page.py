@@ -173,13 +173,16 @@ def test_unpaired_controls_and_confusers_have_their_own_curves_and_examples(tmp_
     assert any("16 unpaired negatives" in text for text in texts)
 
 
-def test_comparisons_that_a_later_check_adds_get_panels_and_what_it_could_not_measure_is_said(tmp_path: Path) -> None:
+def test_comparisons_with_other_galaxies_get_panels_and_what_was_not_measured_is_said(tmp_path: Path) -> None:
     few = {"metadata": {"logistic": "too few", "boosting": AUC}}
-    auc = {"control": {}, "hard_negative": {}, "unpaired_control": few}
-    texts = _texts(_page(tmp_path, _rows(), shortcuts={"pairs": 1, "auc": auc}))
-    assert "against unpaired control" in texts
-    assert "too few" in texts
-    assert texts.count("not measured") == 3 * 5 - 1
+    auc = {"control": {"core": {"logistic": AUC, "boosting": AUC}}, "unpaired": few, "something_new": few}
+    figure = _page(tmp_path, _rows(), shortcuts={"pairs": 1, "auc": auc})
+    titles = [axes.get_title() for axes in figure.subfigs[1].axes]
+    assert titles[:4] == ["vs own control", "vs hard negative", "vs unpaired control", "vs something new"]
+    texts = _texts(figure)
+    assert texts.count("too few") == 2
+    # Core and metadata: one of them in three panels, both in that of hard negatives.
+    assert texts.count("not measured") == 5
 
 
 def test_a_refusal_and_its_reason_are_on_the_page(tmp_path: Path) -> None:

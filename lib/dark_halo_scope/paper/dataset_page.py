@@ -45,7 +45,13 @@ _VERDICT_INCHES = 1.9
 _LEFT, _RIGHT = 0.045, 0.985
 _STRATUM_COLOURS = tuple(COLOURS[name] for name in ("purple", "green", "blue", "orange", "red"))
 _SPLIT_COLOURS = {"train": COLOURS["blue"], "val": COLOURS["green"], "test": COLOURS["orange"]}
-_COMPARISONS = {"control": "against own controls", "hard_negative": "against hard negatives"}
+_PAIRED = ("control", "hard_negative")
+_COMPARISONS = {
+    "control": "vs own control",
+    "hard_negative": "vs hard negative",
+    "unpaired": "vs unpaired control",
+    "confusers": "vs confuser",
+}
 
 
 @dataclass(frozen=True)
@@ -237,13 +243,14 @@ def _light_curves(light: Mapping[str, pa.Table], name: str) -> list[Curve]:
 def _draw_verdict(figure: "SubFigure", content: Content, settings: PageSettings) -> None:
     quality = content.quality
     comparisons = quality.get("shortcuts", {}).get("auc", {})
-    names = list(dict.fromkeys([*_COMPARISONS, *comparisons]))
-    axes = figure.subplots(1, len(names) + 2, width_ratios=[1.0] * len(names) + [1.25, 1.0])
+    names = sorted({*_PAIRED, *comparisons}, key=lambda name: [*_COMPARISONS, name].index(name))
+    axes = figure.subplots(1, len(names) + 2, width_ratios=[2.8 / len(names)] * len(names) + [1.25, 1.2])
     figure.subplots_adjust(left=0.09, right=_RIGHT, top=0.87, bottom=0.17, wspace=0.12)
     found = [name for comparison in comparisons.values() for name in comparison]
-    features = list(dict.fromkeys([*panels.FEATURES, *found]))
+    features = [name for name in panels.FEATURES if name in found or not found]
+    features += sorted(set(found) - set(panels.FEATURES))
     for place, name in enumerate(names):
-        title = _COMPARISONS.get(name, f"against {name.replace('_', ' ')}")
+        title = _COMPARISONS.get(name, f"vs {name.replace('_', ' ')}")
         panels.shortcut_aucs(axes[place], title, comparisons.get(name, {}), features)
         if place:
             axes[place].set_yticklabels([])
@@ -269,7 +276,7 @@ def _problems(content: Content) -> list[list[str]]:
     lines += [[f"  {reason}", f"{count:,}"] for reason, count in list(content.facts["lenses_skipped"].items())[:3]]
     share = content.facts["recovered"].get(f"x >= {_RESOLVED:g}", {}).get("p50")
     if share is not None:
-        lines += [[f"arc g light recovered, x ≥ {_RESOLVED:g}", f"{share:.0%}"]]
+        lines += [[f"arc g recovered, x ≥ {_RESOLVED:g}", f"{share:.0%}"]]
     reasons = content.quality.get("reasons", [])
     return lines + [[f"refused: {reason}"[:44], ""] for reason in reasons[:2]]
 

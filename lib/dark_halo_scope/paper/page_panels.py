@@ -108,7 +108,7 @@ def shortcut_aucs(axes: "Axes", title: str, features: Mapping[str, Any], names: 
     """Held-out AUC of both classifiers on each set of features, with its interval; chance is the line."""
     axes.set_title(title)
     axes.axvline(0.5, color=_GREY, linewidth=0.5)
-    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="AUC, grouped cross-validation")
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="cross-validated AUC")
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     note: Any = {"transform": axes.get_yaxis_transform(), "color": _GREY, "fontsize": 5.5, "va": "center"}
     lowest = 0.3
