@@ -18,17 +18,17 @@ from dark_halo_scope.survey.config import CoaddSettings
 
 FEW, MANY = 300, 3000
 # A control of 64 pixels has 49 kB: the additional rows hold 130 MB.
-MOST_GROWTH_MB = 50
+MOST_GROWTH_MB = 90
 
 WORK = """
 import json, resource, sys
 from pathlib import Path
 from dark_halo_scope.core.manifest import load_manifest
-from dark_halo_scope.injection import stamp_files
+from dark_halo_scope.injection import stamp_files, stamp_parquet
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.survey.description import load_survey
 if sys.argv[2] == "whole files in memory":
-    stamp_files._ROW_GROUP = 10**9
+    stamp_parquet._ROW_GROUP = 10**9
 manifest, coadds, sources = (load_manifest(Path(f"{name}.json")) for name in ("manifest", "coadds", "sources"))
 settings = StampSettings(rows_per_file=10**6)
 job = stamp_files.Job(manifest, coadds, load_survey(Path("survey.json")), settings, "out", sources)
