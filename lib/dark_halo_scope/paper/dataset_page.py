@@ -254,7 +254,7 @@ def _draw_verdict(figure: "SubFigure", content: Content, settings: PageSettings)
         panels.shortcut_aucs(axes[place], title, comparisons.get(name, {}), features)
         if place:
             axes[place].set_yticklabels([])
-    panels.classifiers_legend(axes[0])
+    panels.classifiers_legend(axes[1])
     # JSON sorts its keys: splits and strata go back to their own order.
     counts = {name: quality["counts"][name] for name in SPLITS if name in quality.get("counts", {})}
     lines = [["", *counts]]

@@ -134,7 +134,7 @@ def classifiers_legend(axes: "Axes") -> None:
     """Which marker is which classifier, in a panel of `shortcut_aucs`."""
     for classifier, (marker, colour) in _CLASSIFIERS.items():
         axes.plot([], [], marker, color=colour, markersize=3, label=classifier)
-    axes.legend(fontsize=4.8, frameon=False, loc="lower right", **_LEGEND)
+    axes.legend(fontsize=4.8, frameon=False, loc="upper right", **_LEGEND)
 
 
 def table(axes: "Axes", title: str, cells: Sequence[Sequence[str]], widths: Sequence[float]) -> None:
