@@ -1,6 +1,6 @@
 """Pack stamps into memory-mapped arrays: stamps.json, quality.json and perhaps negatives.json -> packed.json.
 
-Memory stays bounded: of all rows together only their places are held (about 100 bytes a row while they are sorted),
+Memory stays bounded: of all rows together only their places are held (250 bytes a row while they are sorted, then 35),
 columns and images pass through in batches. Rows that cannot be trained on are left out and counted by reason; nothing
 takes their place.
 """

@@ -1,0 +1,205 @@
+"""Confusers as stamps: drawn by name, cut by the hosts' code, with their class, cell and split."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from brick_scene import BRICK, SIDE, brick_wcs, open_brick, planes, write_brick
+from dark_halo_scope.catalogue.select_confusers import CONFUSER_SCHEMA
+from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
+from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, verified_paths
+from dark_halo_scope.images.codec import decode_stamp
+from dark_halo_scope.injection import cut_negatives
+from dark_halo_scope.injection.inject import cut_host
+from dark_halo_scope.injection.negative_config import NegativeSettings
+from dark_halo_scope.injection.negatives import (
+    CutJob,
+    Dataset,
+    cut_unit,
+    describe_dataset,
+    draw_confusers,
+    negative_rows,
+    units,
+)
+from dark_halo_scope.injection.schema import stamp_schema
+from dark_halo_scope.injection.stamp_config import StampSettings
+from dark_halo_scope.injection.tasks import task_id
+from dark_halo_scope.survey.cache_coadds import cache_coadds
+from dark_halo_scope.survey.config import CoaddSettings
+from stamp_scene import as_control, stamp_rows, write_stamps
+
+CLASSES = ("merger", "ring_proxy")
+DATASET = Dataset({"train": 40, "val": 20, "test": 20}, "train_stamp64_bandsgrz_gridprior", 64)
+
+
+def confusers(count: int = 60, edge: int = 0) -> pa.Table:
+    """Confusers of the scene's brick in all splits' columns; the first `edge` of them too near to its edge."""
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(40, SIDE - 40, (2, count))
+    x[:edge] = 5.0
+    ra, dec = brick_wcs(SIDE, BRICK).all_pix2world(x, y, 0)
+    cells = healpix_cell(ra, dec)
+    splits = split_of_cells(cells)
+    rows = []
+    for i in range(count):
+        row = {f.name: 0 if pa.types.is_integer(f.type) else 1.0 for f in CONFUSER_SCHEMA}
+        row |= {f.name: False for f in CONFUSER_SCHEMA if pa.types.is_boolean(f.type)}
+        row |= {
+            "brickname": BRICK,
+            "objid": i,
+            "release": 10000,
+            "type": "DEV",
+            "ra": float(ra[i]),
+            "dec": float(dec[i]),
+        }
+        row |= {
+            "healpix_128": int(cells[i]),
+            "split": str(splits[i]),
+            "confuser": CLASSES[i % 2],
+            "rmag": 19.0 + i / 100,
+        }
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=CONFUSER_SCHEMA)
+
+
+def _files(folder: Path, table: pa.Table, parts: int) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"confusers-{part:04d}.parquet" for part in range(parts)]
+    for part, path in enumerate(paths):
+        pq.write_table(table.take(pa.array(np.arange(part, table.num_rows, parts))), path)
+    return paths
+
+
+def test_the_draw_is_the_same_however_confusers_lie_in_files_and_has_the_asked_numbers(tmp_path: Path) -> None:
+    settings = NegativeSettings(classes=CLASSES, share_of_positives=0.1)
+    table = confusers(60)
+    one = draw_confusers(_files(tmp_path / "one", table, 1), frozenset([BRICK]), DATASET, settings)
+    three = draw_confusers(_files(tmp_path / "three", table, 3), frozenset([BRICK]), DATASET, settings)
+    assert one.equals(three)
+    split = table["split"][0].as_py()
+    expected = round(0.1 * DATASET.positives[split])
+    for name in CLASSES:
+        drawn = one.filter(pa.array(np.array(one["confuser"].to_pylist()) == name))
+        assert drawn.num_rows == expected
+        assert drawn["sampling_weight"].to_pylist() == [30 / expected] * expected
+    other = NegativeSettings(classes=CLASSES, share_of_positives=0.1, seed=14)
+    again = draw_confusers(_files(tmp_path / "one", table, 1), frozenset([BRICK]), DATASET, other)
+    assert again["objid"].to_pylist() != one["objid"].to_pylist()
+
+
+def test_only_classes_and_bricks_that_were_asked_for_are_drawn(tmp_path: Path) -> None:
+    paths = _files(tmp_path / "all", confusers(20), 2)
+    everywhere = {"train": 1000, "val": 1000, "test": 1000}
+    settings = NegativeSettings(classes=("merger",), share_of_positives=None, per_class=everywhere)
+    drawn = draw_confusers(paths, frozenset([BRICK]), DATASET, settings)
+    assert set(drawn["confuser"].to_pylist()) == {"merger"}
+    assert drawn.num_rows == 10
+    assert set(drawn["sampling_weight"].to_pylist()) == {1.0}
+    assert draw_confusers(paths, frozenset(["0003p000"]), DATASET, settings).num_rows == 0
+
+
+def test_a_row_says_class_place_and_that_there_is_no_lens(tmp_path: Path) -> None:
+    settings = NegativeSettings(classes=CLASSES, share_of_positives=1.0)
+    drawn = draw_confusers(_files(tmp_path / "all", confusers(6), 1), frozenset([BRICK]), DATASET, settings)
+    for row, source in zip(negative_rows(drawn, DATASET).to_pylist(), drawn.to_pylist(), strict=True):
+        assert row["control_kind"] == source["confuser"]
+        assert (row["is_control"], row["theta_e_arcsec"], row["lens_model"]) == (1, 0.0, "CONTROL")
+        assert row["healpix_128"] == row["region_id"] == int(healpix_cell(row["ra"], row["dec"])[0])
+        assert row["split"] == row["region_split"] == source["split"]
+        place = (row["split"], BRICK, row["ra"], row["dec"], source["confuser"].upper(), 0)
+        assert row["task_id"] == task_id(DATASET.experiment_id, "confusers", *place)
+
+
+def test_two_datasets_in_one_have_no_negatives_in_common(tmp_path: Path) -> None:
+    rows = stamp_rows(20)
+    good, _ = write_stamps(tmp_path, rows)
+    described = describe_dataset(verified_paths(load_manifest(good)))
+    assert sum(described.positives.values()) == 20
+    assert described.stamp_size == 32
+    rows[0]["experiment_id"] = "another"
+    folder = tmp_path / "two"
+    folder.mkdir()
+    with pytest.raises(BadInputError, match="2 kinds of experiment"):
+        describe_dataset(verified_paths(load_manifest(write_stamps(folder, rows)[0])))
+    folder = tmp_path / "none"
+    folder.mkdir()
+    for row in rows:
+        as_control(row)
+    with pytest.raises(BadInputError, match="0 kinds of experiment"):
+        describe_dataset(verified_paths(load_manifest(write_stamps(folder, rows)[0])))
+
+
+@pytest.fixture
+def coadds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """coadds.json of the scene's brick."""
+    monkeypatch.chdir(tmp_path)
+    write_brick(tmp_path / "coadds", planes())
+    files = {name: "none" for name in ("bricks", "brick_summary", "sweeps", "photoz", "sources")}
+    with attempt(Path("survey.json"), "survey", "dark_halo_scope.survey.describe", {}, []) as work:
+        facts = {"name": "toy", "release": "dr10", "region": "south", "coadd_layout": "cache", "embedded": False}
+        work.publish(facts=facts | {"files": files | {"coadds": str(tmp_path / "coadds"), "lenses": []}})
+    with attempt(Path("manifest.json"), "manifest", "dark_halo_scope.injection.manifest", {}, []) as work:
+        pq.write_table(pa.table({"brickname": [BRICK]}), work.prefix / "manifest-train-0000.parquet")
+        work.publish(rows_out=1)
+    settings = CoaddSettings(pixels=SIDE, min_finite_fraction=1.0, max_missing_fraction=0.5, attempts=1)
+    cache_coadds(Path("survey.json"), Path("manifest.json"), Path("coadds.json"), settings, tmp_path / "cache", 1)
+    return load_manifest(Path("coadds.json"))
+
+
+def test_pixels_are_those_of_a_host_in_the_same_place_and_failures_keep_their_row(
+    tmp_path: Path, coadds: Manifest
+) -> None:
+    settings = NegativeSettings(classes=CLASSES, share_of_positives=1.0)
+    paths = _files(tmp_path / "all", confusers(8, edge=2), 1)
+    rows = negative_rows(draw_confusers(paths, frozenset([BRICK]), DATASET, settings), DATASET)
+    (unit,) = units(rows, 1000)
+    cut = cut_unit(unit, CutJob(coadds, StampSettings(), str(tmp_path / "out")))
+    assert (cut.error, cut.rows, dict(cut.reasons)) == (None, 8, {"off the edge of the brick": 2})
+    stamps = pq.read_table(tmp_path / "out" / unit.name)
+    assert stamps.schema.names == stamp_schema().names
+    kinds = {row["task_id"]: row["control_kind"] for row in rows.to_pylist()}
+    with open_brick(tmp_path / "again") as brick:
+        for stamp in stamps.to_pylist():
+            assert stamp["control_kind"] == kinds[stamp["task_id"]]
+            x, y = brick.sky_to_pixel(stamp["ra"], stamp["dec"])
+            if stamp["cutout_ok"]:
+                host = cut_host(brick, float(x), float(y), 64, StampSettings())
+                np.testing.assert_array_equal(decode_stamp(stamp["stamp_npz"]), host.image)
+            else:
+                assert stamp["stamp_npz"] is None
+                assert x < 32
+    assert np.sum(stamps["cutout_ok"].to_numpy()) == 6
+
+
+def test_a_damaged_coadd_is_an_error_as_a_value(tmp_path: Path, coadds: Manifest) -> None:
+    (damaged,) = (tmp_path / "coadds").rglob("*image-r.fits.fz")
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    settings = NegativeSettings(classes=CLASSES, share_of_positives=1.0)
+    paths = _files(tmp_path / "all", confusers(4), 1)
+    rows = negative_rows(draw_confusers(paths, frozenset([BRICK]), DATASET, settings), DATASET)
+    cut = cut_unit(next(units(rows, 1000)), CutJob(coadds, StampSettings(), str(tmp_path / "out")))
+    assert cut.entry is None
+    assert "has changed since its checksum was recorded" in str(cut.error)
+
+
+def test_the_command_gives_the_same_bytes_with_one_core_or_two(tmp_path: Path, coadds: Manifest) -> None:
+    with attempt(Path("confusers.json"), "confusers", "dark_halo_scope.catalogue.select_confusers", {}, []) as work:
+        _files(work.prefix, confusers(20, edge=1), 2)
+        work.publish(rows_out=20)
+    write_stamps(tmp_path, [{**row, "stamp_size": 64} for row in stamp_rows(300)])
+    arguments = ["--confusers", "confusers.json", "--stamps", "stamps.json", "--coadds", "coadds.json"]
+    settings = {"classes": CLASSES, "share_of_positives": None, "per_class": {"train": 5, "val": 5, "test": 5}}
+    found = []
+    for cores in (1, 2):
+        output = f"negatives{cores}.json"
+        more = ["--settings", json.dumps(settings), "--stamp-settings", '{"rows_per_file": 3}']
+        cut_negatives.main([*arguments, *more, "--output", output, "--spark-master", f"local[{cores}]"])
+        found.append(load_manifest(Path(output), "negatives"))
+    assert found[0].sha256 == found[1].sha256
+    assert found[0].rows_in == found[0].rows_out == 10
+    assert sum(sum(splits.values()) for splits in found[0].facts["classes"].values()) == 10
