@@ -43,6 +43,7 @@ wildcard_constraints:
 
 
 localrules:
+    datasets,
     gates,
     preflight,
 
@@ -57,6 +58,17 @@ rule gates:
         "results/gen5_prime_no_hard_negatives/comparison.json",
     message:
         "The gates of the main generation and of its negative control"
+
+
+rule datasets:
+    input:
+        expand(
+            "results/datasets/{dataset}/{artifact}",
+            dataset=CONFIG.datasets,
+            artifact=["packed.json", "page.png"],
+        ),
+    message:
+        "Every dataset under config/datasets, packed, each with its page"
 
 
 rule preflight:

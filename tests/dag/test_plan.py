@@ -34,6 +34,19 @@ def test_scores_of_a_split_need_no_gates(fresh: Checkout) -> None:
     )
 
 
+def test_a_dataset_with_confusers_adds_their_selection_and_their_cutouts(fresh: Checkout) -> None:
+    paired = fresh.planned("results/datasets/v5_cosmos_paired/packed.json")
+    unpaired = fresh.planned("results/datasets/v5_cosmos/packed.json")
+    assert paired == MAIN_RULES - {"train", "measure_gates"}
+    assert unpaired == paired | {"select_confusers", "cut_negatives"}
+
+
+def test_a_page_measures_arcs_and_draws(fresh: Checkout) -> None:
+    packed = fresh.planned("results/datasets/v4_sota/packed.json")
+    page = fresh.planned("results/datasets/v4_sota/page.png")
+    assert page == packed - {"pack_images"} | {"measure_arc_light", "figure_dataset_page"}
+
+
 def test_a_dataset_that_exists_is_taken_over_and_not_built(fresh: Checkout) -> None:
     source = "config/datasets/v5_cosmos_paired.yaml"
     with fresh.edited(source, lambda text: text.replace("source: build", "source: existing")):

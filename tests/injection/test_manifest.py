@@ -286,6 +286,7 @@ def test_unpaired_controls_are_whole_galaxies_without_lens_or_source():
     assert len(controls) == len({row["galaxy_id"] for row in controls}), "replicates would be the same stamp again"
     for row in controls:
         assert (row["config_id"], row["lens_model"], row["theta_e_arcsec"]) == ("CONTROL", "CONTROL", 0.0)
+        assert row["control_kind"] == "unpaired"
         assert row["source_id"] is row["source_mode"] is row["src_x_arcsec"] is row["lens_e"] is None
         assert row["sampling_weight"] == 1.0
 

@@ -162,6 +162,14 @@ def test_a_control_row_is_its_cutout_and_has_no_arc(tmp_path: Path) -> None:
     assert found["arc_snr"] is found["psf_fwhm_used_r"] is found["hardneg_stamp_npz"] is None
 
 
+@pytest.mark.parametrize("place", [150, -500])
+def test_a_negative_keeps_its_kind_also_where_its_cutout_fails(place: int, tmp_path: Path) -> None:
+    confuser = row(place, 150, is_control=1, source_mode=None, src_mag_r=None, control_kind="edge_on_proxy")
+    with open_brick(tmp_path) as coadds:
+        found = _one(inject_brick(table(confuser), coadds, None, SETTINGS, MANIFEST))
+    assert (found["control_kind"], found["cutout_ok"]) == ("edge_on_proxy", int(place == 150))
+
+
 def test_rows_come_back_in_their_order_and_do_not_depend_on_each_other(tmp_path: Path) -> None:
     rows = [row(100 + 10 * k, 200 - 9 * k, number=9 - k) for k in range(5)]
     with open_brick(tmp_path) as coadds:

@@ -19,7 +19,6 @@ from dark_halo_scope.injection.priors import magnitude_weight
 from dark_halo_scope.injection.schema import (
     BANDS,
     SHUFFLED_IN_RINGS,
-    UNPAIRED,
     encode_stamp,
     hard_negative_column,
     stamp_schema,
@@ -228,7 +227,7 @@ def _finished(
         "host_offset_y_arcsec": host.centre[1],
     }
     if row["is_control"]:
-        return values | {"stamp_npz": control, "control_kind": UNPAIRED}
+        return values | {"stamp_npz": control}
     psfs = psfs_of(host.psfsize.tolist(), settings.psf)
     arc = make_arc(row, host.centre, psfs, host.invvar, host.good_r, bank, settings, PIXEL_SCALE)
     noisy = add_noise(arc, host.invvar, int(row["task_seed64"]), settings.shot_noise, PIXEL_SCALE)

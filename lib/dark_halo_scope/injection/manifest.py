@@ -12,8 +12,8 @@ cores, partitions and the order of files change nothing. Columns are those of ea
   until then, to `priors.magnitude_weight(src_mag_r, settings, src_reff_arcsec)`; `settings` is a fact of the manifest;
 - `sampling_weight`, prior density over sampling density: 1 where nothing was reweighted.
 
-A control row (`is_control` = 1, only with `controls: unpaired`) has no lens and no source. Paired datasets have none:
-every positive brings the stamp without its arc.
+A control row (`is_control` = 1, `control_kind` unpaired, only with `controls: unpaired`) has no lens and no source.
+Paired datasets have none: every positive brings the stamp without its arc.
 """
 
 import logging
@@ -49,6 +49,7 @@ from dark_halo_scope.core.manifest import (
 from dark_halo_scope.injection import priors
 from dark_halo_scope.injection.assignment import Stratum, assign
 from dark_halo_scope.injection.config import ManifestSettings
+from dark_halo_scope.injection.schema import UNPAIRED
 from dark_halo_scope.injection.tasks import DRAWS, choice, hash_fraction, task_id, task_seed, uniforms
 from dark_halo_scope.lensing.lens import Lens
 from dark_halo_scope.lensing.magnification import caustic_radius
@@ -101,7 +102,7 @@ MANIFEST_SCHEMA = pa.schema(
         *_fields("release", _I32, False),
         *_fields("shape_r shape_e1 shape_e2", _F64, False),
         *_fields("sersic z_phot z_phot_std", _F64, True),
-        *_fields("dmag_mode source_mode source_id", _STRING, True),
+        *_fields("dmag_mode source_mode source_id control_kind", _STRING, True),
         *_fields("src_mag_r src_n caustic_radius_arcsec target_arc_snr sampling_weight", _F64, True),
     ]
 )
@@ -184,6 +185,7 @@ def build_tasks(
     values["region_id"], values["region_split"] = host["healpix_128"], host["split"]
     values["is_control"] = control_N
     values["lens_model"] = np.where(control_N, CONTROL, "SIE")
+    values["control_kind"] = [UNPAIRED if control else None for control in control_N]
     table = pa.table([_column(values[field.name], field.type) for field in MANIFEST_SCHEMA], schema=MANIFEST_SCHEMA)
     return table.sort_by("task_id")
 

@@ -223,9 +223,6 @@ def _stamps(rows: pa.Table, job: CutJob, reasons: Counter[str]) -> Iterator[pa.T
         here = rows.filter(pc.equal(rows["brickname"], brick))
         with load_brick(job.coadds, brick) as coadds:
             here = here.take(pa.array(host_order(here, coadds)))
-            start = 0
             for stamps in inject_rows(here, coadds, None, job.settings, None):
-                kinds = here["control_kind"].slice(start, stamps.num_rows)
-                start += stamps.num_rows
                 reasons.update(reason for reason in stamps["cutout_reason"].to_pylist() if reason)
-                yield stamps.set_column(stamps.schema.get_field_index("control_kind"), "control_kind", kinds)
+                yield stamps
