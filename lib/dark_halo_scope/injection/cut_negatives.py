@@ -30,6 +30,7 @@ from dark_halo_scope.injection.negatives import (
 )
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
+from dark_halo_scope.spark.collect import collect
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.cache_coadds import FILES
 
@@ -68,8 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         logger.info("Cutting %d confusers on %d bricks", rows.num_rows, len(bricks))
         target = str(work.prefix) if storage.is_local(work.uri) else work.uri
         job = CutJob(coadds, stamp_settings, target)
-        tasks = spark.sparkContext.parallelize(todo, max(len(todo), 1)).map(partial(cut_unit, job=job))
-        cuts = tasks.collect() if todo else []
+        cuts = collect(spark, todo, partial(cut_unit, job=job), "Cutting (stamp files)") if todo else []
         for cut in cuts:
             if cut.error is not None:
                 raise cut.error
