@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dark_halo_scope.core.errors import CorruptDataError
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.spark import failures
 from dark_halo_scope.spark.failures import SparkError
 from dark_halo_scope.spark.session import spark_session
@@ -26,6 +26,18 @@ def raising():
 
     def task(_):
         raise CorruptDataError("x.fits has 3 of 5 bytes; fetch it again.")
+
+    return task
+
+
+def raising_from_another():
+    """A task that says of one of our errors what it means here."""
+
+    def task(_):
+        try:
+            raise CorruptDataError("x.fits has 3 of 5 bytes; fetch it again.")
+        except CorruptDataError as error:
+            raise BadInputError("Brick 0001m002 cannot be used; leave it out.") from error
 
     return task
 
@@ -58,6 +70,15 @@ def test_what_a_task_raises_is_raised_here_by_the_session(spark, run):
         spark_session("local[1]", "x"),
     ):
         run(spark, raising())
+
+
+@pytest.mark.parametrize("run", [run_rdd, run_arrow, run_pandas])
+def test_of_errors_that_caused_one_another_the_last_is_raised(spark, run):
+    with (
+        pytest.raises(BadInputError, match=r"^Brick 0001m002 cannot be used; leave it out\.$"),
+        spark_session("local[1]", "x"),
+    ):
+        run(spark, raising_from_another())
 
 
 @pytest.mark.parametrize("run", [run_rdd, run_pandas])

@@ -1,8 +1,8 @@
 """Work that is cut into pieces beforehand, one Spark task each, with a bar that shows how far it is."""
 
-import time
+import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dark_halo_scope.core.progress import Progress
@@ -24,16 +24,27 @@ def collect(
     Args:
         function: importable by name on a worker, or a `partial` of such a one.
         label: for the progress bar.
+
+    Whoever stops this process (SIGTERM, Ctrl-C) stops the job with it.
     """
+    from py4j.protocol import Py4JError
+
     context = spark.sparkContext
     work: Any = context.parallelize(items, len(items)).map(function)
     with ThreadPoolExecutor(1) as pool, Progress(len(items), label) as progress:
         running = pool.submit(work.collect)
-        while not running.done():
-            time.sleep(_POLL_S)
-            stages = [context.statusTracker().getStageInfo(i) for i in context.statusTracker().getActiveStageIds()]
-            finished = sum(stage.numCompletedTasks for stage in stages if stage is not None)
-            progress.advance(max(0, finished - progress.done))
+        try:
+            while not wait([running], _POLL_S).done:
+                stages = [context.statusTracker().getStageInfo(i) for i in context.statusTracker().getActiveStageIds()]
+                finished = sum(stage.numCompletedTasks for stage in stages if stage is not None)
+                progress.advance(max(0, finished - progress.done))
+        except BaseException:
+            # The pool's end waits for its thread, and that for the job. Again and again: it may be about to start.
+            while not running.done():
+                with contextlib.suppress(Py4JError):
+                    context.cancelAllJobs()
+                wait([running], _POLL_S)
+            raise
         results: list[ResultT] = running.result()
         progress.advance(len(items) - progress.done)
         return results

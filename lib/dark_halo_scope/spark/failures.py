@@ -1,7 +1,6 @@
 """What goes wrong on Spark, as one sentence: what a task raised, executors that die, executors that never come."""
 
 import contextlib
-import logging
 import re
 import threading
 from collections.abc import Iterator
@@ -24,8 +23,6 @@ _LOST = re.compile(
 )
 _CAUSE = re.compile(r"Job aborted due to stage failure: ([^\n]{1,300})")
 
-_logger = logging.getLogger(__name__)
-
 
 class SparkError(DarkHaloScopeError):
     """Spark lost its executors, or never had any."""
@@ -46,7 +43,8 @@ def explained() -> Iterator[None]:
         yield
     except (PySparkException, Py4JError) as error:
         text = str(error)
-        found = _RAISED.search(text)
+        # The last: Python prints the cause before what was raised from it.
+        found = max(_RAISED.finditer(text), key=re.Match.start, default=None)
         kind = getattr(errors, found[1], None) if found else None
         if found and isinstance(kind, type) and issubclass(kind, DarkHaloScopeError):
             raise kind(found[2].strip()) from error
