@@ -4,7 +4,7 @@ import pytest
 from moto import mock_aws
 
 from dark_halo_scope.core import storage
-from dark_halo_scope.core.errors import BadInputError, CorruptDataError
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 from dark_halo_scope.core.manifest import (
     attempt,
     load_manifest,
@@ -156,6 +156,25 @@ def test_a_byte_that_flips_in_s3_is_noticed(bucket, tmp_path, monkeypatch):
     storage.put(f"{manifest.uri}/a.npy", b"abd")
     with pytest.raises(CorruptDataError, match=r"a\.npy"):
         verified_path(manifest, "a.npy")
+
+
+def test_a_file_that_changes_on_its_way_to_s3_is_removed_there(bucket, tmp_path, monkeypatch):
+    (tmp_path / "x.npy").write_bytes(b"abc")
+
+    def flips_a_bit(path, bucket_name, key):
+        storage.s3_client().put_object(Bucket=bucket_name, Key=key, Body=b"abb")
+
+    monkeypatch.setattr(storage.s3_client(), "upload_file", flips_a_bit)
+    with pytest.raises(StorageError, match=r"x\.npy arrived changed \(ETag [0-9a-f]{32}\) and was removed"):
+        storage.upload(tmp_path / "x.npy", f"{bucket}/x.npy")
+    assert not storage.exists(f"{bucket}/x.npy")
+
+
+def test_a_file_that_goes_in_parts_arrives_whole(bucket, tmp_path):
+    """Its ETag is not its MD5."""
+    (tmp_path / "x.npy").write_bytes(bytes(9_000_000))
+    storage.upload(tmp_path / "x.npy", f"{bucket}/x.npy")
+    assert storage.list_sizes(bucket) == [("x.npy", 9_000_000)]
 
 
 def test_an_object_that_an_executor_lost_is_noticed(bucket, tmp_path, monkeypatch):

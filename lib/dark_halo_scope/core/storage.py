@@ -167,6 +167,11 @@ def _md5_etag(response: dict[str, Any]) -> str | None:
     return etag if is_md5 and not encrypted else None
 
 
+def _md5_of(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def _get_s3(uri: str, target: Path) -> None:
     bucket, key = split_s3(uri)
     with s3_explained(uri):
@@ -420,10 +425,15 @@ def upload(path: Path, uri: str | Path) -> None:
     with s3_explained(uri):
         # It aborts a multipart upload that fails, so that no part stays behind.
         s3_client().upload_file(str(path), bucket, key)
-        stored = s3_client().head_object(Bucket=bucket, Key=key)["ContentLength"]
-    if stored != path.stat().st_size:
+        stored = s3_client().head_object(Bucket=bucket, Key=key)
+    size, etag = path.stat().st_size, _md5_etag(stored)
+    if stored["ContentLength"] != size:
         remove(uri)
-        raise StorageError(f"{uri} arrived with {stored} of {path.stat().st_size} bytes and was removed; try again.")
+        raise StorageError(f"{uri} arrived with {stored['ContentLength']} of {size} bytes and was removed; try again.")
+    # What went in parts has an ETag that is no MD5.
+    if etag is not None and etag != _md5_of(path):
+        remove(uri)
+        raise StorageError(f"{uri} arrived changed (ETag {etag}) and was removed; try again.")
 
 
 def exists(uri: str | Path) -> bool:
