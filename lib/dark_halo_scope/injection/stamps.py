@@ -19,7 +19,6 @@ from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import attempt, load_manifest, object_list
-from dark_halo_scope.injection.inject import inject_brick
 from dark_halo_scope.injection.schema import BLOB_COLUMNS, hard_negative_column, stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stamp_files import Job, inject_file
@@ -27,8 +26,6 @@ from dark_halo_scope.spark.collect import collect
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.description import load_survey
 from dark_halo_scope.survey.names import PIXEL_SCALE
-
-__all__ = ["inject_brick", "inject_file", "main"]
 
 logger = logging.getLogger(__name__)
 
