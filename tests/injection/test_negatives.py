@@ -34,15 +34,19 @@ from dark_halo_scope.survey.config import CoaddSettings
 from stamp_scene import as_control, stamp_rows, write_stamps
 
 CLASSES = ("merger", "ring_proxy")
-DATASET = Dataset({"train": 40, "val": 20, "test": 20}, "train_stamp64_bandsgrz_gridprior", 64)
+BRICKS = (BRICK, "0003p000", "0006p000")
+NOTHING = np.empty(0, np.uint64)
+DATASET = Dataset({"train": 40, "val": 20, "test": 20}, "train_stamp64_bandsgrz_gridprior", 64, NOTHING)
 
 
-def confusers(count: int = 60, edge: int = 0) -> pa.Table:
-    """Confusers of the scene's brick in all splits' columns; the first `edge` of them too near to its edge."""
+def confusers(count: int = 60, edge: int = 0, bricks: tuple[str, ...] = (BRICK,)) -> pa.Table:
+    """Confusers of the scene's bricks in turn; the first `edge` of them too near to its edge."""
     rng = np.random.default_rng(1)
     x, y = rng.uniform(40, SIDE - 40, (2, count))
     x[:edge] = 5.0
-    ra, dec = brick_wcs(SIDE, BRICK).all_pix2world(x, y, 0)
+    names = [bricks[i % len(bricks)] for i in range(count)]
+    places = [brick_wcs(SIDE, name).all_pix2world(x[i], y[i], 0) for i, name in enumerate(names)]
+    ra, dec = np.array(places, dtype=float).reshape(count, 2).T
     cells = healpix_cell(ra, dec)
     splits = split_of_cells(cells)
     rows = []
@@ -50,7 +54,7 @@ def confusers(count: int = 60, edge: int = 0) -> pa.Table:
         row = {f.name: 0 if pa.types.is_integer(f.type) else 1.0 for f in CONFUSER_SCHEMA}
         row |= {f.name: False for f in CONFUSER_SCHEMA if pa.types.is_boolean(f.type)}
         row |= {
-            "brickname": BRICK,
+            "brickname": names[i],
             "objid": i,
             "release": 10000,
             "type": "DEV",
@@ -78,8 +82,8 @@ def _files(folder: Path, table: pa.Table, parts: int) -> list[Path]:
 def test_the_draw_is_the_same_however_confusers_lie_in_files_and_has_the_asked_numbers(tmp_path: Path) -> None:
     settings = NegativeSettings(classes=CLASSES, share_of_positives=0.1)
     table = confusers(60)
-    one = draw_confusers(_files(tmp_path / "one", table, 1), frozenset([BRICK]), DATASET, settings)
-    three = draw_confusers(_files(tmp_path / "three", table, 3), frozenset([BRICK]), DATASET, settings)
+    one = draw_confusers(_files(tmp_path / "one", table, 1), frozenset([BRICK]), DATASET, settings).rows
+    three = draw_confusers(_files(tmp_path / "three", table, 3), frozenset([BRICK]), DATASET, settings).rows
     assert one.equals(three)
     split = table["split"][0].as_py()
     expected = round(0.1 * DATASET.positives[split])
@@ -88,7 +92,7 @@ def test_the_draw_is_the_same_however_confusers_lie_in_files_and_has_the_asked_n
         assert drawn.num_rows == expected
         assert drawn["sampling_weight"].to_pylist() == [30 / expected] * expected
     other = NegativeSettings(classes=CLASSES, share_of_positives=0.1, seed=14)
-    again = draw_confusers(_files(tmp_path / "one", table, 1), frozenset([BRICK]), DATASET, other)
+    again = draw_confusers(_files(tmp_path / "one", table, 1), frozenset([BRICK]), DATASET, other).rows
     assert again["objid"].to_pylist() != one["objid"].to_pylist()
 
 
@@ -96,16 +100,36 @@ def test_only_classes_and_bricks_that_were_asked_for_are_drawn(tmp_path: Path) -
     paths = _files(tmp_path / "all", confusers(20), 2)
     everywhere = {"train": 1000, "val": 1000, "test": 1000}
     settings = NegativeSettings(classes=("merger",), share_of_positives=None, per_class=everywhere)
-    drawn = draw_confusers(paths, frozenset([BRICK]), DATASET, settings)
+    drawn = draw_confusers(paths, frozenset([BRICK]), DATASET, settings).rows
     assert set(drawn["confuser"].to_pylist()) == {"merger"}
     assert drawn.num_rows == 10
     assert set(drawn["sampling_weight"].to_pylist()) == {1.0}
-    assert draw_confusers(paths, frozenset(["0003p000"]), DATASET, settings).num_rows == 0
+    assert draw_confusers(paths, frozenset(["0099p000"]), DATASET, settings).rows.num_rows == 0
+
+
+def test_hosts_of_the_dataset_are_no_confusers_whether_positives_or_controls(tmp_path: Path) -> None:
+    """A galaxy that is in both classes taught the network the noise of its pixels."""
+    table = confusers(40)
+    paths = _files(tmp_path / "all", table, 3)
+    places = [table.slice(i, 1).to_pylist()[0] for i in range(10)]
+    rows = [
+        {**row, **{n: place[n] for n in ("brickname", "ra", "dec", "objid")}}
+        for row, place in zip(stamp_rows(20), 2 * places, strict=True)
+    ]
+    rows = [as_control(row) if row["objid"] % 3 == 0 else row for row in rows]
+    stamps, _ = write_stamps(tmp_path, rows)
+    dataset = describe_dataset(verified_paths(load_manifest(stamps)))
+    everywhere = {"train": 1000, "val": 1000, "test": 1000}
+    settings = NegativeSettings(classes=CLASSES, share_of_positives=None, per_class=everywhere)
+    draw = draw_confusers(paths, frozenset([BRICK]), dataset, settings)
+    assert sorted(draw.rows["objid"].to_pylist()) == list(range(10, 40))
+    assert draw.in_dataset == dict.fromkeys(CLASSES, 5)
+    assert len(draw_confusers(paths, frozenset([BRICK]), DATASET, settings).rows) == 40
 
 
 def test_a_row_says_class_place_and_that_there_is_no_lens(tmp_path: Path) -> None:
     settings = NegativeSettings(classes=CLASSES, share_of_positives=1.0)
-    drawn = draw_confusers(_files(tmp_path / "all", confusers(6), 1), frozenset([BRICK]), DATASET, settings)
+    drawn = draw_confusers(_files(tmp_path / "all", confusers(6), 1), frozenset([BRICK]), DATASET, settings).rows
     for row, source in zip(negative_rows(drawn, DATASET).to_pylist(), drawn.to_pylist(), strict=True):
         assert row["control_kind"] == source["confuser"]
         assert (row["is_control"], row["theta_e_arcsec"], row["lens_model"]) == (1, 0.0, "CONTROL")
@@ -136,15 +160,16 @@ def test_two_datasets_in_one_have_no_negatives_in_common(tmp_path: Path) -> None
 
 @pytest.fixture
 def coadds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
-    """coadds.json of the scene's brick."""
+    """coadds.json of the scene's bricks."""
     monkeypatch.chdir(tmp_path)
-    write_brick(tmp_path / "coadds", planes())
+    for seed, brick in enumerate(BRICKS):
+        write_brick(tmp_path / "coadds", planes(seed=seed), brick)
     files = {name: "none" for name in ("bricks", "brick_summary", "sweeps", "photoz", "sources")}
     with attempt(Path("survey.json"), "survey", "dark_halo_scope.survey.describe", {}, []) as work:
         facts = {"name": "toy", "release": "dr10", "region": "south", "coadd_layout": "cache", "embedded": False}
         work.publish(facts=facts | {"files": files | {"coadds": str(tmp_path / "coadds"), "lenses": []}})
     with attempt(Path("manifest.json"), "manifest", "dark_halo_scope.injection.manifest", {}, []) as work:
-        pq.write_table(pa.table({"brickname": [BRICK]}), work.prefix / "manifest-train-0000.parquet")
+        pq.write_table(pa.table({"brickname": list(BRICKS)}), work.prefix / "manifest-train-0000.parquet")
         work.publish(rows_out=1)
     settings = CoaddSettings(pixels=SIDE, min_finite_fraction=1.0, max_missing_fraction=0.5, attempts=1)
     cache_coadds(Path("survey.json"), Path("manifest.json"), Path("coadds.json"), settings, tmp_path / "cache", 1)
@@ -156,7 +181,7 @@ def test_pixels_are_those_of_a_host_in_the_same_place_and_failures_keep_their_ro
 ) -> None:
     settings = NegativeSettings(classes=CLASSES, share_of_positives=1.0)
     paths = _files(tmp_path / "all", confusers(8, edge=2), 1)
-    rows = negative_rows(draw_confusers(paths, frozenset([BRICK]), DATASET, settings), DATASET)
+    rows = negative_rows(draw_confusers(paths, frozenset([BRICK]), DATASET, settings).rows, DATASET)
     (unit,) = units(rows, 1000)
     cut = cut_unit(unit, CutJob(coadds, StampSettings(), str(tmp_path / "out")))
     assert (cut.error, cut.rows, dict(cut.reasons)) == (None, 8, {"off the edge of the brick": 2})
@@ -177,29 +202,53 @@ def test_pixels_are_those_of_a_host_in_the_same_place_and_failures_keep_their_ro
 
 
 def test_a_damaged_coadd_is_an_error_as_a_value(tmp_path: Path, coadds: Manifest) -> None:
-    (damaged,) = (tmp_path / "coadds").rglob("*image-r.fits.fz")
+    (damaged,) = (tmp_path / "coadds").rglob(f"*{BRICK}-image-r.fits.fz")
     damaged.write_bytes(damaged.read_bytes()[:-100])
     settings = NegativeSettings(classes=CLASSES, share_of_positives=1.0)
     paths = _files(tmp_path / "all", confusers(4), 1)
-    rows = negative_rows(draw_confusers(paths, frozenset([BRICK]), DATASET, settings), DATASET)
+    rows = negative_rows(draw_confusers(paths, frozenset([BRICK]), DATASET, settings).rows, DATASET)
     cut = cut_unit(next(units(rows, 1000)), CutJob(coadds, StampSettings(), str(tmp_path / "out")))
     assert cut.entry is None
     assert "has changed since its checksum was recorded" in str(cut.error)
 
 
+def test_a_dataset_with_extra_hard_negatives_has_their_columns_in_its_negatives_too(
+    tmp_path: Path, coadds: Manifest
+) -> None:
+    settings = NegativeSettings(classes=CLASSES, share_of_positives=1.0)
+    paths = _files(tmp_path / "all", confusers(4, edge=1), 1)
+    rows = negative_rows(draw_confusers(paths, frozenset([BRICK]), DATASET, settings).rows, DATASET)
+    stamp_settings = StampSettings.model_validate({"hard_negatives": {"extra": ["blocks"]}})
+    (unit,) = units(rows, 1000)
+    cut = cut_unit(unit, CutJob(coadds, stamp_settings, str(tmp_path / "out")))
+    assert (cut.error, cut.rows) == (None, 4)
+    stamps = pq.read_table(tmp_path / "out" / unit.name)
+    assert stamps.schema.equals(stamp_schema(("blocks",)))
+    assert stamps["hardneg_blocks_stamp_npz"].null_count == 4
+    assert stamps["stamp_npz"].null_count == 1
+
+
 def test_the_command_gives_the_same_bytes_with_one_core_or_two(tmp_path: Path, coadds: Manifest) -> None:
     with attempt(Path("confusers.json"), "confusers", "dark_halo_scope.catalogue.select_confusers", {}, []) as work:
-        _files(work.prefix, confusers(20, edge=1), 2)
-        work.publish(rows_out=20)
-    write_stamps(tmp_path, [{**row, "stamp_size": 64} for row in stamp_rows(300)])
+        _files(work.prefix, confusers(40, edge=1, bricks=BRICKS), 2)
+        work.publish(rows_out=40)
+    hosts = [{**row, "stamp_size": 64} for row in stamp_rows(300)]
+    in_both = confusers(40, edge=1, bricks=BRICKS).slice(7, 1).to_pylist()[0]
+    hosts[0] |= {name: in_both[name] for name in ("brickname", "ra", "dec")}
+    write_stamps(tmp_path, hosts)
     arguments = ["--confusers", "confusers.json", "--stamps", "stamps.json", "--coadds", "coadds.json"]
-    settings = {"classes": CLASSES, "share_of_positives": None, "per_class": {"train": 5, "val": 5, "test": 5}}
+    everything = {"train": 50, "val": 50, "test": 50}
+    settings = {"classes": CLASSES, "share_of_positives": None, "per_class": everything}
+    stamp_settings = {"rows_per_file": 3, "hard_negatives": {"extra": ["blocks"]}}
     found = []
     for cores in (1, 2):
         output = f"negatives{cores}.json"
-        more = ["--settings", json.dumps(settings), "--stamp-settings", '{"rows_per_file": 3}']
+        more = ["--settings", json.dumps(settings), "--stamp-settings", json.dumps(stamp_settings)]
         cut_negatives.main([*arguments, *more, "--output", output, "--spark-master", f"local[{cores}]"])
         found.append(load_manifest(Path(output), "negatives"))
     assert found[0].sha256 == found[1].sha256
-    assert found[0].rows_in == found[0].rows_out == 10
-    assert sum(sum(splits.values()) for splits in found[0].facts["classes"].values()) == 10
+    assert len(verified_paths(found[0])) >= 3
+    assert found[0].rows_in == found[0].rows_out == 39
+    assert sum(sum(splits.values()) for splits in found[0].facts["classes"].values()) == 39
+    assert found[0].facts["already_in_dataset"] == {"merger": 0, "ring_proxy": 1}
+    assert "hardneg_blocks_stamp_npz" in found[0].columns

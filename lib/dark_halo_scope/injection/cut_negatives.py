@@ -3,7 +3,8 @@
     confusers.json, stamps.json, coadds.json -> negatives.json, `negatives-{split}-{file}.parquet`
 
 They lie on the bricks of the dataset's coadds, in the split of their cell, and have the stamps' schema: is_control = 1,
-control_kind = their class, sampling_weight = galaxies of the class for each one drawn.
+control_kind = their class, sampling_weight = galaxies of the class for each one drawn. None of them is a host of the
+dataset itself.
 """
 
 import logging
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         dataset = describe_dataset(verified_paths(stamps))
         names = pq.read_table(verified_path(coadds, FILES), columns=["brickname"])["brickname"]
         bricks = frozenset(pc.unique(names).to_pylist())
-        rows = negative_rows(draw_confusers(verified_paths(confusers), bricks, dataset, settings), dataset)
+        draw = draw_confusers(verified_paths(confusers), bricks, dataset, settings)
+        rows = negative_rows(draw.rows, dataset)
         todo = list(units(rows, stamp_settings.rows_per_file))
         logger.info("Cutting %d confusers on %d bricks", rows.num_rows, len(bricks))
         target = str(work.prefix) if storage.is_local(work.uri) else work.uri
@@ -85,8 +87,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows_in=rows.num_rows,
             rows_out=sum(cut.rows for cut in cuts),
             rows_quarantined=0,
-            columns={field.name: str(field.type) for field in stamp_schema()},
-            facts={"classes": classes, "cutout_failed": dict(sorted(reasons.items()))},
+            columns={f.name: str(f.type) for f in stamp_schema(stamp_settings.hard_negatives.extra)},
+            facts={
+                "classes": classes,
+                "already_in_dataset": {name: draw.in_dataset.get(name, 0) for name in settings.classes},
+                "cutout_failed": dict(sorted(reasons.items())),
+            },
             objects=sorted((cut.entry for cut in cuts if cut.entry), key=lambda entry: entry.name),
         )
         logger.info("%d confusers, %d of them failed: %s", rows.num_rows, sum(reasons.values()), dict(reasons))

@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -40,11 +43,25 @@ class Dataset:
     """What negatives take over from the stamps that they join.
 
     positives: split -> good positives.
+    hosts: names of all hosts by `host_names`, sorted, each once; 8 bytes a host.
     """
 
     positives: Mapping[str, int]
     experiment_id: str
     stamp_size: int
+    hosts: npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Confusers that were drawn.
+
+    rows: the confusers' columns and `sampling_weight`; sorted by brick and objid.
+    in_dataset: class -> galaxies left out, because they are hosts of the dataset.
+    """
+
+    rows: pa.Table
+    in_dataset: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -74,17 +91,28 @@ class Cut:
     error: DarkHaloScopeError | None = None
 
 
+def host_names(rows: pa.Table) -> npt.NDArray[np.uint64]:
+    """(N,) hashes of brick and position to six decimals of a degree (4 mas), as task ids have it."""
+    frame = pd.DataFrame({"brick": rows["brickname"].to_pandas()})
+    for name in ("ra", "dec"):
+        frame[name] = np.rint(rows[name].to_numpy() * 1e6).astype(np.int64)
+    names: npt.NDArray[np.uint64] = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    return names
+
+
 def describe_dataset(paths: Sequence[Path]) -> Dataset:
-    """Positives, experiment and stamp size of stamp files, of which one at a time is held.
+    """Positives, experiment, stamp size and hosts of stamp files, of which one at a time is held.
 
     Raises:
         BadInputError: no positive, or experiments or stamp sizes differ.
     """
     positives: Counter[str] = Counter()
     kinds: set[tuple[str, int]] = set()
-    names = ["split", "is_control", "cutout_ok", "experiment_id", "stamp_size"]
+    hosts = [np.empty(0, np.uint64)]
+    names = ["split", "is_control", "cutout_ok", "experiment_id", "stamp_size", "brickname", "ra", "dec"]
     for path in paths:
         table = pq.read_table(path, columns=names)
+        hosts.append(np.unique(host_names(table)))
         good = table.filter(pc.and_(pc.equal(table["is_control"], 0), pc.equal(table["cutout_ok"], 1)))
         positives.update(good["split"].to_pylist())
         unique = good.select(["experiment_id", "stamp_size"]).group_by(["experiment_id", "stamp_size"]).aggregate([])
@@ -94,13 +122,14 @@ def describe_dataset(paths: Sequence[Path]) -> Dataset:
             f"These stamps have {len(kinds)} kinds of experiment and size where negatives can join one; "
             "give the stamps of one dataset that has positives."
         )
-    return Dataset(positives, *kinds.pop())
+    return Dataset(positives, *kinds.pop(), np.unique(np.concatenate(hosts)))
 
 
-def draw_confusers(
-    paths: Sequence[Path], bricks: frozenset[str], dataset: Dataset, settings: NegativeSettings
-) -> pa.Table:
+def draw_confusers(paths: Sequence[Path], bricks: frozenset[str], dataset: Dataset, settings: NegativeSettings) -> Draw:
     """Draw galaxies of each class and split by a hash of their names: the same whatever file they lie in.
+
+    Hosts of the dataset, of positives and of controls, are left out: a galaxy that is in both classes teaches a network
+    nothing, or the noise of its pixels.
 
     Args:
         paths: files of confusers; one at a time is held, and of the others only what is still in the draw.
@@ -109,15 +138,18 @@ def draw_confusers(
         settings: classes and numbers.
 
     Returns:
-        The confusers' columns and `sampling_weight`, the galaxies of the class for each one drawn; sorted by brick and
-        objid.
+        Those drawn; `sampling_weight` is the number of galaxies of the class, without the dataset's hosts, for each one.
     """
     found: Counter[tuple[str, str]] = Counter()
+    in_dataset: Counter[str] = Counter()
     held: pa.Table | None = None
     for path in paths:
         table = pq.read_table(path, columns=[*_HOST_COLUMNS, "confuser", "release"])
         table = table.filter(pc.is_in(table["brickname"], pa.array(sorted(bricks), pa.string())))
         table = table.filter(pc.is_in(table["confuser"], pa.array(settings.classes, pa.string())))
+        known = np.isin(host_names(table), dataset.hosts)
+        in_dataset.update(table.filter(pa.array(known))["confuser"].to_pylist())
+        table = table.filter(pa.array(~known))
         found.update(zip(table["confuser"].to_pylist(), table["split"].to_pylist(), strict=True))
         names = [table[name].to_pylist() for name in ("brickname", "objid", "release")]
         rank = [
@@ -132,7 +164,8 @@ def draw_confusers(
     drawn = Counter(keys)
     weights = pa.array([found[key] / drawn[key] for key in keys], pa.float64())
     held = held.drop_columns(["_rank"]).append_column("sampling_weight", weights)
-    return held.sort_by([("brickname", "ascending"), ("objid", "ascending"), ("release", "ascending")])
+    rows = held.sort_by([("brickname", "ascending"), ("objid", "ascending"), ("release", "ascending")])
+    return Draw(rows, dict(in_dataset))
 
 
 def _first_of_each(table: pa.Table, dataset: Dataset, settings: NegativeSettings) -> pa.Table:
@@ -207,11 +240,10 @@ def cut_unit(unit: Unit, job: CutJob) -> Cut:
     comes back as a value: Spark would bury it in a stack trace.
     """
     reasons: Counter[str] = Counter()
+    schema = stamp_schema(job.settings.hard_negatives.extra)
     try:
         entry = write_object_file(
-            job.target,
-            unit.name,
-            partial(write_parquet, tables=_stamps(unit.rows, job, reasons), schema=stamp_schema()),
+            job.target, unit.name, partial(write_parquet, tables=_stamps(unit.rows, job, reasons), schema=schema)
         )
     except DarkHaloScopeError as error:
         return Cut(None, 0, {}, error)
