@@ -1,14 +1,23 @@
 """What would run, before anything has run."""
 
 import re
+import shlex
 import time
 from pathlib import Path
 
 import pytest
 
 from checkouts import MAIN_JOB, MAIN_RULES, Checkout, make_checkout, planned_rules
+from dark_halo_scope.core.cli import load_settings
+from dark_halo_scope.core.files import write_json
+from dark_halo_scope.core.manifest import Manifest, attempt
+from dark_halo_scope.spark import emr_job
+from dark_halo_scope.spark.config import EmrSettings
+from dark_halo_scope.survey.describe import describe
+from dark_halo_scope.workflow.resolve import resolve
 
-SPARK_RULES = {"select_parent_sample", "build_injection_manifest", "inject_stamps"}
+EMR_RULES = {"select_parent_sample", "build_injection_manifest", "select_confusers", "list_stored_stamps"}
+COADD_RULES = {"inject_stamps", "cut_negatives", "adopt_stored_stamps"}
 GPU_RULES = {"train", "measure_gates", "score"}
 
 
@@ -71,9 +80,58 @@ def test_dr10_resolves_without_network_and_says_where_each_rule_runs(fresh: Chec
     assert run.returncode == 0, run.stderr
     output = run.stdout + run.stderr
     assert planned_rules(output) == MAIN_RULES
-    assert output.count("(Spark: emr)") == len(SPARK_RULES)
+    assert output.count("(Spark: emr)") == len(EMR_RULES & MAIN_RULES)
+    assert output.count("(Spark: local)") == len(COADD_RULES & MAIN_RULES)
     assert output.count("(asks for 1 GPU)") == len(GPU_RULES & MAIN_RULES)
     assert seconds < 30, f"the dry run took {seconds:.0f} s"
+
+
+def spark_commands(output: str) -> list[tuple[str, str, list[str]]]:
+    """Backend, module and arguments of each Spark rule in the output of a dry run."""
+    found = []
+    for line in re.findall(
+        r"^Shell command: (exec python -m dark_halo_scope\.spark\.submit .*) 2> ", output, re.MULTILINE
+    ):
+        words = shlex.split(line)
+        dashes = words.index("--")
+        found.append((words[words.index("--backend") + 1], words[dashes - 1], words[dashes + 1 :]))
+    return found
+
+
+def test_on_dr10_every_step_for_emr_can_start_and_what_reads_coadds_stays_where_they_are(
+    project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = make_checkout(project_root, tmp_path / "checkout", survey="mini")
+    existing = "config/datasets/v4_sota.yaml"
+    targets = [MAIN_JOB, "results/datasets/v5_cosmos/negatives.json", "results/datasets/v4_sota/stamps.json"]
+    with checkout.edited(existing, lambda text: text.replace("source: build", "source: existing")):
+        run = checkout.snakemake("--profile", "lambda", "--dry-run", *targets)
+    assert run.returncode == 0, run.stderr
+    commands = spark_commands(run.stdout + run.stderr)
+    modules: dict[str, set[str]] = {}
+    for backend, module, _ in commands:
+        modules.setdefault(backend, set()).add(module.rpartition(".")[2])
+    assert modules == {
+        "emr": {"parent", "manifest", "select_confusers", "list_stored"},
+        "local": {"stamps", "cut_negatives", "adopt_stored"},
+    }
+    assert all(("--coadds" in arguments) == (backend == "local") for backend, _, arguments in commands)
+
+    # What comes before them, as it is made on the node: small data below results/, or none at all.
+    monkeypatch.chdir(checkout.path)
+    describe(resolve(Path("config"), "dr10").survey.survey, Path("results/survey.json"), processes=1)
+    for kind in ("lenses", "sources"):
+        with attempt(Path(f"results/catalogue/{kind}.json"), kind, "dark_halo_scope.core.resume", {}, []) as work:
+            (work.prefix / f"{kind}.parquet").write_bytes(b"rows")
+            work.publish()
+    # And as it is made on EMR.
+    on_s3 = Manifest(kind="parent", uri="s3://bucket/parent/0123456789abcdef", objects=1, bytes=1, sha256="0" * 64)
+    write_json(Path("results/catalogue/parent.json"), on_s3.model_dump())
+    settings = load_settings("profiles/lambda/emr.yaml", EmrSettings)
+    jobs = [emr_job.plan(module, arguments, settings) for backend, module, arguments in commands if backend == "emr"]
+    assert len({job.name for job in jobs}) == len(jobs) == 5
+    travelling = {path.name for job in jobs for path in job.inputs}
+    assert {"survey.json", "lenses.json", "lenses.parquet", "sources.json", "sources.parquet"} <= travelling
 
 
 def test_an_unknown_generation_is_one_clear_sentence(fresh: Checkout) -> None:

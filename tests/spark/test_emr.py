@@ -10,9 +10,10 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
 
 from dark_halo_scope.core import storage
-from dark_halo_scope.core.errors import BadInputError, LockHeldError, StorageError
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError, LockHeldError, StorageError
 from dark_halo_scope.core.files import write_json
 from dark_halo_scope.core.locks import lock, lock_path
+from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, verified_path
 from dark_halo_scope.spark import emr, emr_job
 from dark_halo_scope.spark.config import PRESETS, EmrSettings
 from dark_halo_scope.spark.emr_entry import main as entry_main
@@ -298,6 +299,77 @@ def test_what_emr_could_not_read_or_bring_back_is_refused(settings, arguments, s
     write_json(Path("results/local.json"), {"kind": "parent", "uri": "results/parent/0123456789abcdef"})
     with pytest.raises(BadInputError, match=says):
         emr_job.plan(MODULE, arguments, settings)
+
+
+def make_manifest(kind: str, data: bytes | None = b"data") -> Manifest:
+    """results/{kind}.json, with one object, or with none."""
+    with attempt(Path(f"results/{kind}.json"), kind, MODULE, {}, []) as work:
+        if data is not None:
+            (work.prefix / "part.parquet").write_bytes(data)
+        return work.publish()
+
+
+def arguments_with(kind: str) -> list[str]:
+    return [f"--{kind}", f"results/{kind}.json", "--output", str(OUTPUT)]
+
+
+@pytest.mark.parametrize("kind", ["lenses", "sources", "confusers"])
+def test_data_that_the_driver_reads_travel_with_the_step(settings, kind, tmp_path, monkeypatch):
+    """From the file system here to that of the cluster's master, and read there as they are here."""
+    import sys
+    import types
+
+    manifest = make_manifest(kind)
+    cluster = Cluster("COMPLETED", on_end=finish)
+    cluster.job = emr_job.plan(MODULE, arguments_with(kind), settings)
+    emr.run_on_emr(MODULE, arguments_with(kind), settings, cluster, lambda _: None)
+    names = [name for name, _ in storage.list_sizes(f"{cluster.job.place}/inputs")]
+    assert names == [f"results/{kind}.json", f"{manifest.uri}/_objects.json", f"{manifest.uri}/part.parquet"]
+
+    found = []
+
+    def read(argv):
+        found.append(verified_path(load_manifest(Path(argv[1]), kind), "part.parquet").read_bytes())
+        write_json(OUTPUT, {})
+        write_json(Path("results/parent.provenance.json"), {})
+
+    module = types.ModuleType("dark_halo_scope_read")
+    module.main = read  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "dark_halo_scope_read", module)
+    (tmp_path / "master").mkdir()
+    monkeypatch.chdir(tmp_path / "master")
+    entry_main([cluster.job.place, "dark_halo_scope_read", *arguments_with(kind)])
+    assert found == [b"data"]
+
+
+def test_a_survey_that_lies_elsewhere_is_read_there_and_a_drawn_one_is_refused(settings):
+    make_manifest("survey", None)
+    assert emr_job.plan(MODULE, arguments_with("survey"), settings).inputs == (Path("results/survey.json"),)
+    make_manifest("survey")
+    with pytest.raises(BadInputError, match="lie on this machine"):
+        emr_job.plan(MODULE, arguments_with("survey"), settings)
+
+
+def test_coadds_of_this_machine_are_refused_with_what_to_do(settings):
+    make_manifest("coadds")
+    with pytest.raises(BadInputError, match=r"run this step where they are, with the Spark backend local or spark://"):
+        emr_job.plan(MODULE, arguments_with("coadds"), settings)
+
+
+def test_no_more_data_travel_than_a_stated_size(settings, monkeypatch):
+    make_manifest("lenses", b"x" * 1000)
+    monkeypatch.setattr(emr_job, "_LARGEST_DATA", 1500)
+    emr_job.plan(MODULE, arguments_with("lenses"), settings)
+    make_manifest("confusers", b"y" * 1000)
+    with pytest.raises(BadInputError, match="travel with a step"):
+        emr_job.plan(MODULE, [*arguments_with("lenses"), *arguments_with("confusers")[:2]], settings)
+
+
+def test_damaged_data_do_not_travel(settings):
+    manifest = make_manifest("lenses")
+    Path(manifest.uri, "part.parquet").write_bytes(b"date")
+    with pytest.raises(CorruptDataError, match=r"part\.parquet"):
+        emr_job.plan(MODULE, arguments_with("lenses"), settings)
 
 
 def test_a_lock_file_that_is_not_there_is_refused(settings):

@@ -8,6 +8,7 @@ from typing import Any
 
 from dark_halo_scope.core import code, storage
 from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.manifest import load_manifest, verify_manifest
 from dark_halo_scope.spark.config import EmrSettings
 
 BOOTSTRAP = """#!/bin/bash
@@ -19,10 +20,17 @@ grep -viE '^(pyspark|py4j)==' /tmp/requirements.txt > /tmp/requirements-executor
 sudo python3.11 -m pip install --no-cache-dir -r /tmp/requirements-executors.txt
 """
 
+# What a job's driver alone reads, so that it may travel with the step; executors read no file of this machine.
+_DRIVER_KINDS = frozenset({"lenses", "sources", "confusers"})
+_LARGEST_DATA = 256_000_000
+
 
 @dataclass(frozen=True)
 class EmrJob:
-    """One call of a module as an EMR step. `name` is the same for the same code, settings and inputs."""
+    """One call of a module as an EMR step. `name` is the same for the same code, settings and inputs.
+
+    `inputs` are files below the working directory: the arguments that are files, and the data of local manifests.
+    """
 
     name: str
     place: str
@@ -51,22 +59,50 @@ def _is_file(argument: str) -> bool:
     return len(argument) < 1024 and not argument.startswith(("-", "{")) and Path(argument).is_file()
 
 
-def _check_input(path: Path) -> None:
+def _check_below(path: Path, what: str) -> None:
     if path.is_absolute() or ".." in path.parts:
-        raise BadInputError(
-            f"The input {path} of an EMR step must lie below the working directory, named relative to it."
-        )
+        raise BadInputError(f"{what} must lie below the working directory, named relative to it.")
+
+
+def _local_data(path: Path) -> list[Path]:
+    """The files that must travel with an input: those of a manifest whose data lie here and which the driver reads.
+
+    Raises:
+        BadInputError: the data lie here, and executors read them.
+        CorruptDataError: the data are not those of the manifest.
+    """
     if path.suffix != ".json":
-        return
+        return []
     try:
         values = json.loads(path.read_bytes())
     except ValueError:
-        return
+        return []
     uri = values.get("uri") if isinstance(values, dict) else None
-    if isinstance(uri, str) and storage.is_local(uri):
+    # A survey that is not drawn here has no data: it says where others lie.
+    if not isinstance(uri, str) or not storage.is_local(uri) or values.get("objects") == 0:
+        return []
+    if values.get("kind") == "coadds":
         raise BadInputError(
-            f"The data of {path} lie on this machine ({uri}), where EMR cannot read them; "
-            "make it with --data-root s3://... first."
+            f"The coadds of {path} lie on this machine, where EMR cannot read them; run this step where they are, "
+            "with the Spark backend local or spark://host:port."
+        )
+    if values.get("kind") not in _DRIVER_KINDS:
+        raise BadInputError(
+            f"The data of {path} lie on this machine ({uri}), where EMR cannot read them; make it on EMR, or with "
+            "--data-root s3://..., first."
+        )
+    manifest = load_manifest(path)
+    _check_below(Path(uri), f"The data {uri} of {path}, an input of an EMR step,")
+    verify_manifest(manifest)
+    return [Path(storage.join(uri, name)) for name, _ in storage.list_sizes(uri)]
+
+
+def _check_size(data: Sequence[Path]) -> None:
+    size = sum(path.stat().st_size for path in data)
+    if size > _LARGEST_DATA:
+        raise BadInputError(
+            f"The local data of this EMR step's inputs are {size / 1e6:.0f} MB, and at most {_LARGEST_DATA / 1e6:.0f} "
+            f"MB travel with a step (the first: {data[0]}); make them with --data-root s3://... first."
         )
 
 
@@ -74,7 +110,8 @@ def plan(module: str, arguments: Sequence[str], settings: EmrSettings) -> EmrJob
     """The job of calling `module` with `arguments`; arguments that are files become its inputs.
 
     Raises:
-        BadInputError: there is no `--output`, or EMR could not read an input.
+        BadInputError: there is no `--output`, EMR could not read an input, or the inputs' local data are too large.
+        CorruptDataError: local data are not those of their manifest.
         ConfigError: there is no such module.
     """
     output = output_argument(arguments)
@@ -82,7 +119,9 @@ def plan(module: str, arguments: Sequence[str], settings: EmrSettings) -> EmrJob
         raise BadInputError(f"The output {output} of an EMR step must be relative to the working directory.")
     inputs = tuple(Path(argument) for argument in arguments if _is_file(argument) and Path(argument) != output)
     for path in inputs:
-        _check_input(path)
+        _check_below(path, f"The input {path} of an EMR step")
+    data = [path for manifest in inputs for path in _local_data(manifest)]
+    _check_size(data)
     complete = list(arguments)
     if not any(argument.partition("=")[0] == "--data-root" for argument in arguments):
         complete += ["--data-root", settings.data_root]
@@ -92,7 +131,7 @@ def plan(module: str, arguments: Sequence[str], settings: EmrSettings) -> EmrJob
         place=storage.join(settings.scratch, key),
         module=module,
         arguments=tuple(complete),
-        inputs=inputs,
+        inputs=(*inputs, *data),
         output=output,
     )
 
