@@ -13,7 +13,7 @@ from brick_scene import PSFSIZE, brick_wcs, open_brick, planes, write_brick
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.injection.adopt import FAILED_BEFORE, Adopted, adopt_brick
 from dark_halo_scope.injection.schema import decode_stamp, encode_stamp
-from dark_halo_scope.injection.stored_audit import check_shift, summarise
+from dark_halo_scope.injection.stored_audit import check_audit, check_ratio, ratio_summary, summarise
 from dark_halo_scope.injection.stored_config import AuditSettings, StoredSettings, Variant
 from dark_halo_scope.survey.coadds import BrickCoadds
 from stored_scene import BRICKS, SCALE, brick_planes, stored_row
@@ -152,8 +152,8 @@ def test_an_arc_that_an_uncentred_kernel_moved_is_noticed_and_refuses_the_datase
     assert summary["shift_y_pixels"]["p50"] == pytest.approx(-3, abs=0.1)
     assert summary["median_shift_pixels"] == pytest.approx(math.hypot(5, 3), abs=0.1)
     with pytest.raises(BadInputError, match=r"lie 5\.8 pixels"):
-        check_shift(summary, AuditSettings(), "s3://stored")
-    warning = check_shift(summary, AuditSettings(on_shift="flag"), "s3://stored")
+        check_audit(summary, AuditSettings(), "s3://stored")
+    warning = check_audit(summary, AuditSettings(on_failure="flag"), "s3://stored")
     assert warning is not None
     assert "not centred" in warning
 
@@ -168,7 +168,7 @@ def test_an_arc_where_its_parameters_put_it_has_no_shift_and_its_own_flux(
     assert summary["median_shift_pixels"] < 0.05
     assert summary["correlation"]["p50"] > 0.999
     assert summary["flux_ratio"]["p50"] == pytest.approx(1.0, rel=1e-4)
-    assert check_shift(summary, AuditSettings(), "x") is None
+    assert check_audit(summary, AuditSettings(), "x") is None
 
 
 def test_theta_e_without_the_root_of_q_becomes_the_true_radius_and_the_pixels_say_which_it_is(
@@ -232,6 +232,10 @@ def test_a_stored_arc_snr_of_0_is_a_masked_stamp_and_another_unit_is_seen(coadds
     assert right.values["arc_snr_maxpix"] == _row()["arc_snr"]
     wrong = _adopt(_row(arc_snr=_row()["arc_snr"] / 0.03**2), coadds, audited=1.0)
     assert wrong.maxpix_ratio == pytest.approx(1 / 0.03**2, rel=1e-5)
+    assert check_ratio(ratio_summary([right.maxpix_ratio or 0.0] * 3), "s3://stored") is None
+    sentence = check_ratio(ratio_summary([wrong.maxpix_ratio or 0.0] * 3), "s3://stored")
+    assert "s3://stored is 1.11e+03 times (median of 3)" in (sentence or "")
+    assert check_ratio(ratio_summary([]), "s3://stored") is None
 
 
 def test_what_stored_rows_do_not_tell_stays_null(coadds: BrickCoadds) -> None:

@@ -21,7 +21,7 @@ from dark_halo_scope.injection.adopt import FAILED_BEFORE
 from dark_halo_scope.injection.adopt_files import AdoptJob, adopt_file
 from dark_halo_scope.injection.schema import decode_stamp, encode_stamp
 from dark_halo_scope.injection.stored import FILES, inventory, stored_files
-from dark_halo_scope.injection.stored_config import StoredSettings, Variant
+from dark_halo_scope.injection.stored_config import AuditSettings, StoredSettings, Variant
 from dark_halo_scope.spark.session import spark_session
 from dark_halo_scope.survey.cache_coadds import cache_coadds
 from dark_halo_scope.survey.config import CoaddSettings
@@ -210,7 +210,7 @@ def test_stored_pairs_keep_their_controls_and_their_edges_are_the_same_bits(fold
     assert {row["edge_difference"] for row in rows} == {0.0}
     for row in rows:
         np.testing.assert_array_equal(decode_stamp(row["ctrl_stamp_npz"]), controls[row["task_id"]])
-    assert facts["audit"] == {"rows": 0}
+    assert facts["audit"] == {"rows": 0, "looked_at": len(rows)}
     assert facts["nulls"]["src_gr"] == len(rows)
 
 
@@ -225,8 +225,71 @@ def test_displaced_arcs_refuse_the_dataset_or_are_flagged(folder: Path) -> None:
     uri = write_stored(folder / "moved", rows, "v4_sota_moffat")
     with pytest.raises(BadInputError, match="from where their parameters put them"):
         _without_spark(folder, "moved", uri, "v4_sota_moffat")
-    facts, _ = _without_spark(folder, "moved", uri, "v4_sota_moffat", audit={"on_shift": "flag"})
+    facts, _ = _without_spark(folder, "moved", uri, "v4_sota_moffat", audit={"on_failure": "flag"})
     assert facts["audit"]["median_shift_pixels"] == pytest.approx(52**0.5, abs=0.1)
+
+
+def test_arcs_of_which_none_can_be_rendered_again_refuse_the_dataset_or_are_flagged(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An audit that saw nothing knows no shift, and none must not pass for a shift of 0."""
+    rows = stored_rows("v4_sota", hosts=1)
+    for row in rows:
+        row["psf_fwhm_used_r"] = None
+    uri = write_stored(folder / "blind", rows, "v4_sota")
+    with pytest.raises(BadInputError, match=r"No arc of .* could be rendered again .*6 were looked at"):
+        _without_spark(folder, "blind", uri, "v4_sota")
+    facts, _ = _without_spark(folder, "blind", uri, "v4_sota", audit={"on_failure": "flag"})
+    assert facts["audit"] == {"rows": 0, "looked_at": 6}
+    assert "could be rendered again" in caplog.text
+    caplog.clear()
+    _without_spark(folder, "blind", uri, "v4_sota", audit={"rows": 0})
+    assert "could be rendered again" not in caplog.text
+
+
+def test_a_stored_arc_snr_in_another_unit_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = stored_rows("v4_sota", hosts=1)
+    for row in rows:
+        if not row["is_control"]:
+            row["arc_snr"] /= 0.03**2
+    uri = write_stored(folder / "unit", rows, "v4_sota")
+    facts, _ = _without_spark(folder, "unit", uri, "v4_sota")
+    assert facts["arc_snr_maxpix_stored_over_measured"]["p50"] == pytest.approx(1 / 0.03**2, rel=1e-4)
+    assert "another unit" in caplog.text
+
+
+def test_the_audit_takes_its_share_of_positives_whatever_the_number_of_controls(
+    adopted: tuple[Path, list[dict]],
+) -> None:
+    listed = load_manifest(adopted[0] / "manifest.json")
+    positives = [row for row in _rows(load_manifest(adopted[0] / "stamps.json")) if not row["is_control"]]
+    # One failed in the earlier pipeline; two whose pixels are damaged are only found when they are read.
+    assert listed.facts["positives"] == len(positives) - 1 < listed.rows_out
+    settings = StoredSettings(uri="x", variant="v3_color_relaxed", audit=AuditSettings(rows=5))
+    assert adopt_stored.audited_fraction(listed, settings) == 5 / (len(positives) - 1)
+
+
+def test_flags_that_are_booleans_and_other_types_that_mean_the_same_are_taken_over_as_numbers(folder: Path) -> None:
+    stored = stored_rows("v4_sota", hosts=1)
+    flags = ("is_control", "cutout_ok", "metrics_only", "physics_valid", "metrics_ok")
+
+    def change(table: pa.Table) -> pa.Table:
+        for name in flags:
+            table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(pa.bool_()))
+        for name, dtype in (("region_id", pa.int64()), ("src_e", pa.float32())):
+            table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(dtype))
+        lens_model = table["lens_model"].dictionary_encode()
+        return table.set_column(table.schema.get_field_index("lens_model"), "lens_model", lens_model)
+
+    plain = _without_spark(folder, "plain", write_stored(folder / "plain", stored, "v4_sota"), "v4_sota")[1]
+    uri = write_stored(folder / "flags", stored, "v4_sota", change=change)
+    found = {row["task_id"]: row for row in _without_spark(folder, "flags", uri, "v4_sota")[1]}
+    assert len(found) == len(plain) > 0
+    for row in plain:
+        same = found[row["task_id"]]
+        assert {name: same[name] for name in flags} == {name: row[name] for name in flags}
+        for name in ("cutout_reason", "stamp_npz", "ctrl_stamp_npz", "hardneg_stamp_npz", "region_id", "lens_model"):
+            assert same[name] == row[name]
 
 
 def test_the_pixels_tell_a_wrong_convention(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

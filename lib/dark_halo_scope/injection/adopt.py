@@ -63,12 +63,14 @@ class Adopted:
 
     Attributes:
         values: of `adopted_schema`.
+        looked_at: its arc was to be laid over one rendered from its parameters.
         audit: of `stored_audit.audit_row`, where the row was looked at and could be rendered.
         maxpix_ratio: stored arc_snr over the same measured here, where the row was looked at and both are positive.
         fully_masked: the stored arc_snr is 0.
     """
 
     values: Mapping[str, Any]
+    looked_at: bool = False
     audit: Mapping[str, float] | None = None
     maxpix_ratio: float | None = None
     fully_masked: bool = False
@@ -87,7 +89,7 @@ def adopt_brick(
     Args:
         rows: stored columns, and `split` and `healpix_128` of the listing.
         coadds: the brick's; None where they are not to be had.
-        audited: fraction of the rows, by a hash of their task_id, that are looked at more closely.
+        audited: fraction of the positives, by a hash of their task_id, that are looked at more closely.
 
     Returns:
         One for each row, in order.
@@ -188,7 +190,7 @@ def _pair(
     variant, audit = VARIANTS[settings.variant], None
     if looked_at and variant.sources == "sersic" and centre is not None:
         audit = audit_row(row, arc, centre, variant.psf, settings.audit, PIXEL_SCALE)
-    return Adopted(values, audit, ratio, row.get("arc_snr") == 0.0)
+    return Adopted(values, looked_at, audit, ratio, row.get("arc_snr") == 0.0)
 
 
 def _place(

@@ -32,7 +32,7 @@ _FROM_LISTING = ("split", "healpix_128")
 class AdoptJob:
     """What every unit of work needs; small, and sent to the executors.
 
-    audited: fraction of the rows whose arcs are rendered again.
+    audited: fraction of the positives whose arcs are rendered again.
     """
 
     manifest: Manifest
@@ -53,6 +53,7 @@ class AdoptReport:
     nulls: Counter[str] = field(default_factory=Counter)
     fully_masked: int = 0
     maxpix_ratios: list[float] = field(default_factory=list)
+    looked_at: int = 0
     audits: list[Mapping[str, float]] = field(default_factory=list)
     error: DarkHaloScopeError | None = None
 
@@ -140,4 +141,5 @@ def _record(report: AdoptReport, entry: ObjectEntry, table: pa.Table, adopted: S
     report.nulls.update({name: table[name].null_count for name in table.column_names if table[name].null_count})
     report.fully_masked += sum(one.fully_masked for one in adopted)
     report.maxpix_ratios += [one.maxpix_ratio for one in adopted if one.maxpix_ratio is not None]
+    report.looked_at += sum(one.looked_at for one in adopted)
     report.audits += [one.audit for one in adopted if one.audit is not None]

@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
@@ -22,7 +20,7 @@ from dark_halo_scope.injection.adopt import FAILED_BEFORE, adopted_schema
 from dark_halo_scope.injection.adopt_files import AdoptJob, AdoptReport, adopt_file
 from dark_halo_scope.injection.schema import BLOB_COLUMNS
 from dark_halo_scope.injection.stored import VARIANTS
-from dark_halo_scope.injection.stored_audit import check_shift, summarise
+from dark_halo_scope.injection.stored_audit import check_audit, check_ratio, ratio_summary, summarise
 from dark_halo_scope.injection.stored_config import StoredSettings
 from dark_halo_scope.spark.collect import collect
 from dark_halo_scope.spark.session import add_arguments, spark_session
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 MODULE = "dark_halo_scope.injection.adopt_stored"
-
-_PERCENTILES = (5, 50, 95)
 
 _logger = logging.getLogger(__name__)
 
@@ -59,15 +55,15 @@ def adopt(spark: "SparkSession", manifest: Manifest, coadds: Manifest, settings:
 
 
 def audited_fraction(manifest: Manifest, settings: StoredSettings) -> float:
-    """The share of rows that gives about as many as the audit wants."""
-    return settings.audit.rows / max(1, manifest.rows_out or 0)
+    """The share of positives that gives about as many as the audit wants."""
+    return settings.audit.rows / max(1, manifest.facts["positives"])
 
 
 def combined(reports: Sequence[AdoptReport], manifest: Manifest, settings: StoredSettings) -> dict[str, Any]:
     """The facts of stamps.json.
 
     Raises:
-        BadInputError: too many stamps cannot be used, or the arcs are displaced.
+        BadInputError: too many stamps cannot be used, or the arcs are displaced or none could be rendered again.
         CorruptDataError: a stored file changed since it was listed.
     """
     for report in reports:
@@ -78,9 +74,13 @@ def combined(reports: Sequence[AdoptReport], manifest: Manifest, settings: Store
     nulls: Counter[str] = sum((report.nulls for report in reports), Counter())
     _check_failures(reasons, sum(splits.values()), settings)
     convention = settings.theta_e_convention or VARIANTS[settings.variant].convention
-    audit = summarise([one for report in reports for one in report.audits], convention)
-    warning = check_shift(audit, settings.audit, settings.uri)
-    if warning:
+    looked_at = sum(report.looked_at for report in reports)
+    audit = summarise([one for report in reports for one in report.audits], convention) | {"looked_at": looked_at}
+    ratios = ratio_summary([ratio for report in reports for ratio in report.maxpix_ratios])
+    found = [check_ratio(ratios, settings.uri)]
+    if VARIANTS[settings.variant].sources == "sersic" and settings.audit.rows > 0:
+        found.append(check_audit(audit, settings.audit, settings.uri))
+    for warning in filter(None, found):
         _logger.warning("%s", warning)
     fits = audit.get("convention_that_fits")
     if fits not in (None, convention):
@@ -91,11 +91,12 @@ def combined(reports: Sequence[AdoptReport], manifest: Manifest, settings: Store
         "cutout_failed": dict(sorted(reasons.items())),
         "blobs": list(BLOB_COLUMNS),
         "pixel_scale": PIXEL_SCALE,
+        "split_seed": settings.split_seed,
         "stored": manifest.facts["stored"],
         "theta_e_convention": convention,
         "nulls": dict(sorted(nulls.items())),
         "arc_snr_fully_masked": sum(report.fully_masked for report in reports),
-        "arc_snr_maxpix_stored_over_measured": _spread(reports),
+        "arc_snr_maxpix_stored_over_measured": ratios,
         "audit": audit,
     }
 
@@ -109,15 +110,6 @@ def _check_failures(reasons: Counter[str], rows: int, settings: StoredSettings) 
             f"{sum(failed.values())} of {tried} stamps of {settings.uri} cannot be used ({failed}), more than "
             f"{settings.max_failed_fraction:.1%}; look whether variant and coadds are those that they were made from."
         )
-
-
-def _spread(reports: Sequence[AdoptReport]) -> dict[str, Any]:
-    """How stored arc_snr compares with the same measured from the pixels: another unit would show as a factor."""
-    ratios = [ratio for report in reports for ratio in report.maxpix_ratios]
-    if not ratios:
-        return {"rows": 0}
-    found = np.percentile(ratios, _PERCENTILES).tolist()
-    return {"rows": len(ratios)} | {f"p{p:02d}": value for p, value in zip(_PERCENTILES, found, strict=True)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

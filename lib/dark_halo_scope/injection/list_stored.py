@@ -77,7 +77,7 @@ def list_stored(spark: "SparkSession", settings: StoredSettings, work: Attempt) 
     reasons = _counted(counts, "reason")
     check_identified(reasons, total, settings)
     kept = _once(rows.filter("reason is null"))
-    moves = kept.groupBy("stored_split", "split").count().collect()
+    moves = kept.groupBy("stored_split", "split", "is_control", "cutout_ok").count().collect()
     target = str(work.prefix) if storage.is_local(work.uri) else work.uri
     ordered = kept.repartition(len(files), "file").sortWithinPartitions("file", "row_group", "row")
     written = ordered.select(*COLUMNS).mapInArrow(partial(_write, target=target), _WRITTEN).collect()
@@ -95,15 +95,12 @@ def list_stored(spark: "SparkSession", settings: StoredSettings, work: Attempt) 
         "stored": {"uri": settings.uri, "variant": settings.variant, "files": len(files), "rows": total},
         "schema_differences": dict(sorted(_differences(reports).items())),
         "left_out": {reason: count for reason, count in sorted(reasons.items()) if count},
+        "positives": sum(row["count"] for row in moves if row["is_control"] != 1 and row["cutout_ok"] == 1),
         "splits": {split: sum(row["count"] for row in moves if row["split"] == split) for split in SPLITS},
         "stored_splits": {
             str(split): count for split, count in sorted(_counted(counts, "stored_split").items(), key=str)
         },
-        "moved": {
-            f"{row['stored_split']} -> {row['split']}": row["count"]
-            for row in sorted(moves, key=str)
-            if row["stored_split"] != row["split"]
-        },
+        "moved": _moved(moves),
         "relabelled_rows": sum(
             row["count"] for row in counts if row["original_split"] not in (None, row["stored_split"])
         ),
@@ -190,6 +187,14 @@ def _counted(rows: Sequence[Any], name: str) -> Counter[Any]:
     for row in rows:
         found[row[name]] += row["count"]
     return found
+
+
+def _moved(rows: Sequence[Any]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for row in rows:
+        if row["stored_split"] != row["split"]:
+            found[f"{row['stored_split']} -> {row['split']}"] += row["count"]
+    return dict(sorted(found.items()))
 
 
 def _write(batches: Iterable[pa.RecordBatch], target: str) -> Iterator[pa.RecordBatch]:

@@ -34,7 +34,6 @@ class Place:
     psfsize: (B,) arcsec at the stamp's centre.
     maskbits: (H, W).
     x0, y0: column and row of the brick that are the stamp's first.
-    edge_difference: largest |stamp - image| of an outermost pixel, nanomaggies.
     """
 
     image: NDArray[np.float32]
@@ -43,7 +42,6 @@ class Place:
     maskbits: NDArray[np.int32]
     x0: int
     y0: int
-    edge_difference: float
 
 
 def edge_difference(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
@@ -95,7 +93,6 @@ def find_place(
         maskbits=around.maskbits[rows, columns],
         x0=around.x0 + column,
         y0=around.y0 + row,
-        edge_difference=best,
     )
 
 

@@ -87,6 +87,11 @@ VARIANTS: Mapping[Variant, VariantFacts] = {
     ),
 }
 
+# Of every column that a variant may have; a name means one type in all of them.
+_TYPES: Mapping[str, pa.DataType] = {
+    field.name: field.type for facts in VARIANTS.values() for field in (*PHASE_4C_FIELDS, *facts.extra, *facts.optional)
+}
+
 INVENTORY_SCHEMA = pa.schema(
     [
         *(pa.field(name, _STRING) for name in ("task_id", "brickname")),
@@ -113,7 +118,6 @@ class FileReport(NamedTuple):
     """What the footer of a file tells: `differences` are sentences about its columns."""
 
     rows: int
-    row_groups: int
     differences: tuple[str, ...]
 
 
@@ -157,7 +161,7 @@ def open_parquet(file: StoredFile) -> pq.ParquetFile:
 
 
 def describe_file(file: StoredFile, variant: Variant) -> FileReport:
-    """Rows and row groups of a file, and how its columns differ from the variant's.
+    """Rows of a file, and how its columns differ from the variant's.
 
     Raises:
         BadInputError: a column is missing without which nothing can be done, is of a type that cannot be read, or RA
@@ -165,7 +169,7 @@ def describe_file(file: StoredFile, variant: Variant) -> FileReport:
     """
     with open_parquet(file) as parquet:
         differences = compare_schema(parquet.schema_arrow, variant, file)
-        return FileReport(parquet.metadata.num_rows, parquet.metadata.num_row_groups, differences)
+        return FileReport(parquet.metadata.num_rows, differences)
 
 
 def compare_schema(schema: pa.Schema, variant: Variant, file: StoredFile) -> tuple[str, ...]:
@@ -285,7 +289,10 @@ def rows_at(
         batch_rows: most rows of blobs held at once.
 
     Yields:
-        The rows, and their numbers in `places`.
+        The rows, known columns in the earlier pipeline's own types, and their numbers in `places`.
+
+    Raises:
+        CorruptDataError: the file has no such row group, or a value that does not fit its column's type.
     """
     group_P = np.array([group for group, _ in places], dtype=np.intp)
     row_P = np.array([row for _, row in places], dtype=np.intp)
@@ -297,8 +304,20 @@ def rows_at(
             for batch in parquet.iter_batches(batch_rows, row_groups=[group]):
                 here = numbers[(row_P[numbers] >= first) & (row_P[numbers] < first + batch.num_rows)]
                 if len(here):
-                    yield pa.Table.from_batches([batch]).take(pa.array(row_P[here] - first)), here
+                    yield _typed(pa.Table.from_batches([batch]).take(pa.array(row_P[here] - first)), file), here
                 first += batch.num_rows
+
+
+def _typed(table: pa.Table, file: StoredFile) -> pa.Table:
+    """Columns in their types, whichever a file has in their place: flags may be booleans, numbers narrower."""
+    for number, field in enumerate(table.schema):
+        dtype = _TYPES.get(field.name, field.type)
+        if field.type != dtype:
+            try:
+                table = table.set_column(number, field.name, as_type(table[number], dtype))
+            except pa.ArrowInvalid as error:
+                raise CorruptDataError(f"{file.uri} has a {field.name} that is no {dtype} ({error}).") from error
+    return table
 
 
 def as_type(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.Array:

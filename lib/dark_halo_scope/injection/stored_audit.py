@@ -29,6 +29,8 @@ _NEEDED = (
 # Rounder lenses do not tell the conventions apart: theta_E differs by less than a tenth.
 _ELONGATED = 0.8
 _PERCENTILES = (5, 50, 95)
+# Median of stored arc_snr over the same measured: masks and weights differ a little between releases, units by far.
+_RATIOS = (0.5, 2.0)
 
 
 def true_theta_e(theta_e: float, lens_e: float | None, lens_model: str | None, convention: str) -> float | None:
@@ -131,24 +133,51 @@ def summarise(audits: Sequence[Mapping[str, float]], configured: str) -> dict[st
     }
 
 
-def check_shift(summary: Mapping[str, Any], settings: AuditSettings, where: str) -> str | None:
-    """A warning where the stored arcs are displaced, None where they are not.
+def check_audit(summary: Mapping[str, Any], settings: AuditSettings, where: str) -> str | None:
+    """A warning where the stored arcs of Sersic sources are displaced or none could be rendered; else None.
+
+    Args:
+        summary: of `summarise`, and `looked_at`, the number of positives that were to be rendered.
+        settings: with `rows` above 0.
+        where: the stored data.
 
     Raises:
-        BadInputError: they are, and `on_shift` is `refuse`.
+        BadInputError: they are, or none could, and `on_failure` is `refuse`.
     """
-    shift = summary.get("median_shift_pixels", 0.0)
-    if shift <= settings.max_shift_pixels:
-        return None
-    sentence = (
-        f"The arcs of {where} lie {shift:.1f} pixels (median of {summary['rows']}) from where their parameters put "
-        f"them, more than {settings.max_shift_pixels:g}: they were convolved with a kernel that was not centred"
-    )
-    if settings.on_shift == "refuse":
-        raise BadInputError(
-            f"{sentence}; inject them again, or set stored.audit.on_shift: flag to take them as they are."
+    if summary["rows"] == 0:
+        sentence = (
+            f"No arc of {where} could be rendered again from its parameters ({summary['looked_at']} were looked at), "
+            "so nobody knows whether arcs lie where the rows say"
         )
+        remedy = "look for nulls in lens_*, src_* and psf_fwhm_used_r and for coadds that are missing"
+    elif summary["median_shift_pixels"] > settings.max_shift_pixels:
+        sentence = (
+            f"The arcs of {where} lie {summary['median_shift_pixels']:.1f} pixels (median of {summary['rows']}) from "
+            f"where their parameters put them, more than {settings.max_shift_pixels:g}: they were convolved with a "
+            "kernel that was not centred"
+        )
+        remedy = "inject them again"
+    else:
+        return None
+    if settings.on_failure == "refuse":
+        raise BadInputError(f"{sentence}; {remedy}, or set stored.audit.on_failure: flag to take them as they are.")
     return f"{sentence}."
+
+
+def ratio_summary(ratios: Sequence[float]) -> dict[str, float]:
+    """Number and percentiles of stored arc_snr over the same measured from the pixels."""
+    return {"rows": len(ratios)} | (_percentiles(ratios) if len(ratios) else {})
+
+
+def check_ratio(summary: Mapping[str, float], where: str) -> str | None:
+    """A warning where stored arc_snr is in another unit than the pixels, by `ratio_summary`; else None."""
+    low, high = _RATIOS
+    if summary["rows"] == 0 or low <= summary["p50"] <= high:
+        return None
+    return (
+        f"Stored arc_snr of {where} is {summary['p50']:.3g} times (median of {summary['rows']}) what the pixels give, "
+        "so cuts on arc_snr_maxpix do not mean what they did; its weights or its flux were in another unit."
+    )
 
 
 def _vertex(values: NDArray[np.float64], peak: tuple[int, ...], axis: int) -> float:

@@ -34,14 +34,14 @@ class AuditSettings(Settings):
     """Stored arcs of Sersic sources, rendered again from their own parameters and laid over the stored pixels.
 
     An arc that lies elsewhere than its parameters say (the earlier pipeline's FFT moved Moffat arcs by whole pixels)
-    teaches a network a wrong geometry: `refuse` ends the job where the median shift exceeds the limit, `flag` records
-    and warns.
+    teaches a network a wrong geometry: `refuse` ends the job where the median shift exceeds the limit, or where no arc
+    could be rendered, so that nobody knows it; `flag` records and warns.
     """
 
     rows: int = Field(default=200, ge=0)  # about this many positives, chosen by a hash of their task_id
     sersic_n: float = Field(default=1.0, ge=0.3, le=10)  # of the sources; stored rows do not say it
     max_shift_pixels: float = Field(default=1.0, gt=0)
-    on_shift: Literal["refuse", "flag"] = "refuse"
+    on_failure: Literal["refuse", "flag"] = "refuse"
 
 
 class StoredSettings(Settings):

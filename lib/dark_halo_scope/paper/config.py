@@ -22,6 +22,7 @@ class PageSettings(Settings):
     examples: int = Field(8, ge=2, le=10, description="stamps of each kind, spread in theta_E")
     min_arc_snr: float = Field(30.0, ge=0, description="fainter arcs are not among the examples")
     crop_pix: int = Field(44, ge=16, description="side of what is shown of an example, pixels")
+    min_curve_rows: int = Field(30, ge=1, description="a stratum of fewer injections has no curves of its own")
     strata: tuple[float, ...] = Field((0.5, 1.0), min_length=1, description="edges in x = theta_E / psfsize_r")
     bins: int = Field(30, ge=5, description="of a histogram")
     stretch: float = Field(0.06, gt=0, description="Lupton stretch in nanomaggies per pixel of the r band")
