@@ -7,12 +7,13 @@ import pytest
 from astropy.io import fits
 
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.evaluation.arc_light import ArcLight, find_galaxy, magnitude, measure_light
+from dark_halo_scope.evaluation.arc_light import ArcLight, find_galaxy, measure_light
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
 from dark_halo_scope.lensing.lens import Lens
 from dark_halo_scope.lensing.psf import Psf
 from dark_halo_scope.lensing.render import convolve_bands, render_fine
 from dark_halo_scope.lensing.sources import SersicSource
+from dark_halo_scope.survey.units import magnitude
 
 SIZE = 64
 SCALE = 0.262

@@ -139,6 +139,11 @@ def test_controls_are_the_floor(measured) -> None:
     assert control["seen_fraction"] < 0.3
 
 
+def test_it_says_of_which_stamps_it_is(tmp_path: Path) -> None:
+    facts = _measure(tmp_path, _pairs(3), _write_lenses(tmp_path, [])).facts
+    assert facts["stamps_sha256"] == load_manifest(tmp_path / "stamps.json", "stamps").sha256
+
+
 def test_the_estimators_error_is_recorded(measured) -> None:
     facts = measured.facts
     bias = {item["low"]: item for item in facts["bias"]}

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -23,7 +24,7 @@ from dark_halo_scope.paper.dataset_page import draw, gather, main
 from dark_halo_scope.paper.page_panels import Curve
 from stamp_scene import SIZE, as_control, stamp_rows, write_negatives, write_stamps
 
-SETTINGS = PageSettings(examples=4, min_arc_snr=10.0)
+SETTINGS = PageSettings(examples=4, min_arc_snr=10.0, min_curve_rows=5)
 AUC = {"value": 0.8, "n": 100, "hosts": 50, "interval": [0.7, 0.9], "null": {}}
 
 
@@ -39,7 +40,7 @@ def _rows(count: int = 40) -> list[dict[str, Any]]:
     return rows
 
 
-def _arc_light(folder: Path, rows: list[dict[str, Any]], lenses: int = 6) -> Path:
+def _arc_light(folder: Path, rows: list[dict[str, Any]], lenses: int = 6, stamps: str = "") -> Path:
     light = []
     for row in rows:
         for kind, mag in (("positive", row["lensed_mag_r"]), ("control", 24.0)):
@@ -58,7 +59,7 @@ def _arc_light(folder: Path, rows: list[dict[str, Any]], lenses: int = 6) -> Pat
     with attempt(output, "arc_light", "dark_halo_scope.evaluation.measure_arc_light", {}, []) as work:
         pq.write_table(table, work.prefix / LIGHT)
         pq.write_table(pa.Table.from_pylist(known, schema=LENS_SCHEMA), work.prefix / LENSES)
-        facts = {"lenses": lenses, "lenses_skipped": {"off the edge of the brick": 3}}
+        facts = {"lenses": lenses, "lenses_skipped": {"off the edge of the brick": 3}, "stamps_sha256": stamps}
         work.publish(facts=describe(table, ArcLightSettings()) | facts)
     return output
 
@@ -69,6 +70,7 @@ def _quality(sha256: str, **changes: Any) -> dict[str, Any]:
     split |= {"strata": {"x < 0.5": 11, "0.5 <= x < 1": 12, "x >= 1": 17, "all": 40}}
     return {
         "stamps_sha256": sha256,
+        "negatives_sha256": [],
         "counts": dict.fromkeys(("test", "train", "val"), split),
         "failures": {"no weight in r": 5},
         "shortcuts": {"pairs": 40, "auc": {"control": features, "hard_negative": features}},
@@ -83,6 +85,7 @@ def _page(
     drop: tuple[str, ...] = (),
     lenses: int = 6,
     negatives: list[dict[str, Any]] | None = None,
+    settings: PageSettings = SETTINGS,
     **quality: Any,
 ) -> Figure:
     change = (lambda table: table.drop_columns(list(drop))) if drop else None
@@ -92,7 +95,7 @@ def _page(
     report = _quality(stamps.sha256, **quality)
     paths = verified_paths(load_manifest(path, "stamps"))
     others = verified_paths(write_negatives(folder, negatives)[1]) if negatives else []
-    return draw(gather("v9", paths, others, report, arc_light, SETTINGS), SETTINGS)
+    return draw(gather("v9", paths, others, report, arc_light, settings), settings)
 
 
 def _texts(figure: Figure) -> list[str]:
@@ -162,6 +165,54 @@ def test_rows_of_no_stratum_are_drawn_together(tmp_path: Path) -> None:
     assert _texts(figure).count("not in this dataset") == 2
 
 
+def test_a_stratum_of_a_handful_of_rows_has_no_curve_and_is_named(tmp_path: Path) -> None:
+    rows = _rows()
+    thin = [row for row in rows if row["theta_e_arcsec"] / row["psfsize_r"] < 0.5]
+    assert 0 < len(thin) < 8
+    figure = _page(tmp_path, rows, settings=SETTINGS.model_copy(update={"min_curve_rows": 8}))
+    theta_e = figure.subfigs[0].axes[0]
+    assert [text.get_text() for text in theta_e.get_legend().get_texts()] == ["0.5 ≤ x < 1", "x ≥ 1"]
+    assert any(f"too few injections for a curve: x < 0.5 ({len(thin)})" in text for text in _texts(figure))
+
+
+def test_weights_that_are_all_alike_are_not_drawn_as_weights(paired: Figure, tmp_path: Path) -> None:
+    assert _texts(paired).count("all, weighted to the prior") == 1
+    alike = [row | {"sampling_weight": 1.0} for row in _rows()]
+    assert not any("weighted" in text for text in _texts(_page(tmp_path, alike)))
+
+
+def test_no_legend_hides_an_auc_and_no_text_another(paired: Figure) -> None:
+    """Extents on the page, in pixels: of the legend of classifiers and panels, and of all labels among themselves."""
+    FigureCanvasAgg(paired).draw()
+    middle = paired.subfigs[1]
+    (legend,) = middle.legends
+    assert not any(legend.get_window_extent().overlaps(axes.bbox) for axes in middle.axes)
+    labels = [
+        text
+        for axes in (*paired.subfigs[0].axes, *middle.axes)
+        for text in (*((axes.xaxis.label, axes.yaxis.label) if axes.axison else ()), axes.title, *axes.texts)
+        if text.get_text()
+    ]
+    extents = [text.get_window_extent() for text in labels]
+    overlapping = [
+        (one.get_text(), other.get_text())
+        for index, one in enumerate(labels)
+        for number, other in enumerate(labels[:index])
+        if extents[index].overlaps(extents[number])
+    ]
+    assert len(labels) > 50
+    assert overlapping == []
+
+
+def test_the_errors_panel_holds_errors_of_any_size() -> None:
+    axes = Figure().subplots()
+    true = np.linspace(17, 24, 200)
+    panels.errors(axes, true, true + np.linspace(0, 5, 200), [])
+    low, high = axes.get_ylim()
+    assert low <= -1.0
+    assert high > 4.9
+
+
 def test_unpaired_controls_and_confusers_have_their_own_curves_and_examples(tmp_path: Path) -> None:
     rows = _rows()
     for row in rows[::4]:
@@ -191,9 +242,17 @@ def test_a_refusal_and_its_reason_are_on_the_page(tmp_path: Path) -> None:
     assert "refused: 3 hosts lie in more than one split" in texts
 
 
+def test_warnings_are_on_the_page_and_those_without_room_are_counted(tmp_path: Path) -> None:
+    told = [f"cells of the grid are uneven in stratum {number}, which is long to say" for number in range(9)]
+    texts = _texts(_page(tmp_path, _rows(), warnings=told))
+    assert "warning: cells of the grid are uneven in" in texts
+    assert "  … 9 in all: see quality.json" in texts
+    assert len([text for text in texts if text.startswith("warning: ")]) < 9
+
+
 def test_the_command_line_writes_the_same_bytes_every_time_in_both_formats(tmp_path: Path) -> None:
     stamps, manifest = write_stamps(tmp_path, _rows())
-    arc_light = _arc_light(tmp_path, _rows())
+    arc_light = _arc_light(tmp_path, _rows(), stamps=manifest.sha256)
     (tmp_path / "quality.json").write_text(json.dumps(_quality(manifest.sha256)))
     options = ["--name", "v9", "--stamps", str(stamps), "--quality", str(tmp_path / "quality.json")]
     options += ["--arc-light", str(arc_light), "--settings", '{"examples": 4}', "--output"]
@@ -205,12 +264,23 @@ def test_the_command_line_writes_the_same_bytes_every_time_in_both_formats(tmp_p
         assert len(first.read_bytes()) > 10_000
 
 
-def test_a_check_of_other_stamps_is_refused(tmp_path: Path) -> None:
-    stamps, _ = write_stamps(tmp_path, _rows())
-    (tmp_path / "quality.json").write_text(json.dumps(_quality("of others")))
+@pytest.mark.parametrize("mixed", ["quality", "negatives", "no negatives", "arc_light"])
+def test_numbers_of_other_stamps_or_negatives_are_refused(tmp_path: Path, mixed: str) -> None:
+    stamps, manifest = write_stamps(tmp_path, _rows())
+    confusers = [as_control(row) | {"control_kind": "ring_proxy"} for row in stamp_rows(6, seed=5)]
+    path, negatives = write_negatives(tmp_path, confusers)
+    quality = _quality("others" if mixed == "quality" else manifest.sha256, negatives_sha256=[negatives.sha256])
+    if mixed == "negatives":
+        quality["negatives_sha256"] = ["others"]
+    (tmp_path / "quality.json").write_text(json.dumps(quality))
+    arc_light = _arc_light(tmp_path, _rows(), stamps="others" if mixed == "arc_light" else manifest.sha256)
     options = ["--name", "v9", "--stamps", str(stamps), "--quality", str(tmp_path / "quality.json")]
-    with pytest.raises(BadInputError, match="made from other stamps"):
-        main([*options, "--arc-light", str(_arc_light(tmp_path, _rows())), "--output", str(tmp_path / "a.png")])
+    options += [] if mixed == "no negatives" else ["--negatives", str(path)]
+    name, of = ("arc_light", "stamps") if mixed == "arc_light" else ("quality", mixed.split()[-1])
+    of = "stamps" if of == "quality" else of
+    with pytest.raises(BadInputError, match=rf"{name}\.json was made from other {of}"):
+        main([*options, "--arc-light", str(arc_light), "--output", str(tmp_path / "a.png")])
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_stamps_without_arcs_are_refused(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from scipy.ndimage import gaussian_filter
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
 from dark_halo_scope.survey.names import PIXEL_SCALE
+from dark_halo_scope.survey.units import magnitude
 
 FloatArray = NDArray[np.float64]
 
@@ -44,7 +45,6 @@ KIND = "arc_light"
 LIGHT = "light.parquet"
 LENSES = "lenses.parquet"
 
-AB_ZERO_POINT = 22.5
 _NORMAL_MAD = 1.4826
 _SMOOTHING_PIXELS = 1.0
 # Variation of D in azimuth above its noise, in standard deviations of that noise's own sum of squares, that a colour
@@ -68,13 +68,8 @@ class ArcLight:
     def magnitudes(self, min_snr: float) -> tuple[FloatArray, FloatArray]:
         """(N,) AB magnitudes in g and r; NaN where g is below `min_snr` times its noise, or no r light."""
         seen = (self.flux_g >= min_snr * self.sigma_g) & (self.flux_g > 0)
-        mag_g, mag_r = (magnitude(np.where(seen & (flux > 0), flux, np.nan)) for flux in (self.flux_g, self.flux_r))
+        mag_g, mag_r = (magnitude(np.where(seen, flux, np.nan)) for flux in (self.flux_g, self.flux_r))
         return mag_g, mag_r
-
-
-def magnitude(flux: FloatArray) -> FloatArray:
-    """AB magnitudes of fluxes in nanomaggies; NaN stays NaN."""
-    return AB_ZERO_POINT - 2.5 * np.log10(flux)
 
 
 def measure_light(images_NBHW: NDArray[np.floating], centre_N2: FloatArray, settings: ArcLightSettings) -> ArcLight:

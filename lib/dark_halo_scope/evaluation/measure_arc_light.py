@@ -25,7 +25,7 @@ from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, verified_path, verified_paths
 from dark_halo_scope.core.progress import Progress
-from dark_halo_scope.evaluation.arc_light import AB_ZERO_POINT, KIND, LENSES, LIGHT, ArcLight, measure_light
+from dark_halo_scope.evaluation.arc_light import KIND, LENSES, LIGHT, ArcLight, measure_light
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
 from dark_halo_scope.evaluation.pairs import column, stratum_masks, theta_e_over_psf, true_theta_e
 from dark_halo_scope.evaluation.quality import distribution
@@ -36,6 +36,7 @@ from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.survey.cache_coadds import FILES, load_brick
 from dark_halo_scope.survey.grid import brick_at
 from dark_halo_scope.survey.names import BANDS
+from dark_halo_scope.survey.units import nanomaggies
 
 MODULE = "dark_halo_scope.evaluation.measure_arc_light"
 
@@ -236,7 +237,7 @@ def _bias(positive: pa.Table, edges: Sequence[float]) -> list[dict[str, Any]]:
 def _recovered(positive: pa.Table, control: pa.Table, settings: ArcLightSettings) -> dict[str, Any]:
     own = dict(zip(control["name"].to_pylist(), column(control, "flux_g").tolist(), strict=True))
     without = np.array([own.get(name, np.nan) for name in positive["name"].to_pylist()])
-    true = 10 ** (-0.4 * (column(positive, "true_mag_g") - AB_ZERO_POINT))
+    true = nanomaggies(column(positive, "true_mag_g"))
     share = (column(positive, "flux_g") - without) / true
     strata = stratum_masks(theta_e_over_psf(positive), settings.strata)
     return {name: distribution(share[mask], np.zeros(mask.sum())) for name, mask in strata.items()}
@@ -323,6 +324,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         pq.write_table(light, work.prefix / LIGHT, compression="zstd")
         pq.write_table(known, work.prefix / LENSES, compression="zstd")
         _log(facts)
+        facts |= {"stamps_sha256": stamps.sha256}
         work.publish(columns={field.name: str(field.type) for field in LIGHT_SCHEMA}, facts=facts)
 
 

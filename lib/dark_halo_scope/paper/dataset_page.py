@@ -6,6 +6,7 @@ It looks for itself at nothing but a random choice of rows and a few stamps; eve
 files. Columns that a dataset lacks, as those of earlier pipelines do, are said to be lacking.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +43,14 @@ _COLUMNS = (
 )
 _A4_INCHES = (8.27, 11.69)
 _VERDICT_INCHES = 1.9
+# At most: the distributions need the rest.
+_EXAMPLES_INCHES = 5.2
 _LEFT, _RIGHT = 0.045, 0.985
+_VERDICT_LEFT = 0.09
 _STRATUM_COLOURS = tuple(COLOURS[name] for name in ("purple", "green", "blue", "orange", "red"))
 _SPLIT_COLOURS = {"train": COLOURS["blue"], "val": COLOURS["green"], "test": COLOURS["orange"]}
+# Of the table of the verdict: lines, and letters in a line.
+_LINES, _WIDTH = 11, 44
 _PAIRED = ("control", "hard_negative")
 _COMPARISONS = {
     "control": "vs own control",
@@ -129,7 +135,7 @@ def draw(content: Content, settings: PageSettings) -> "Figure":
     with mpl.rc_context(RC_PARAMS | small | ticks | {"axes.linewidth": 0.5, "axes.titlepad": 3}):
         figure = Figure(figsize=_A4_INCHES)
         side = _A4_INCHES[0] * (_RIGHT - _LEFT) / settings.examples
-        examples = side * len(content.strips) + 0.1
+        examples = min(side * len(content.strips) + 0.1, _EXAMPLES_INCHES)
         rest = _A4_INCHES[1] - examples - _VERDICT_INCHES
         heights = (rest, _VERDICT_INCHES, examples)
         top, middle, bottom = figure.subfigures(3, 1, squeeze=False, height_ratios=heights, hspace=0.0)[:, 0]
@@ -157,7 +163,8 @@ def _draw_distributions(figure: "SubFigure", content: Content, settings: PageSet
     figure.subplots_adjust(left=_LEFT, right=_RIGHT, top=1 - 0.62 / inches, bottom=0.07, wspace=0.2, hspace=0.45)
     masks = stratum_masks(theta_e_over_psf(rows), settings.strata)
     # Without theta_E or psfsize there are no strata, but there are still injections.
-    strata = {name: mask for name, mask in masks.items() if mask.any() and name != ALL} or {ALL: masks[ALL]}
+    found = {name: mask for name, mask in masks.items() if mask.any() and name != ALL}
+    strata = {name: mask for name, mask in found.items() if mask.sum() >= settings.min_curve_rows} or {ALL: masks[ALL]}
     weights = _values(rows, "sampling_weight")
 
     def by_stratum(values: NDArray[np.float64]) -> list[Curve]:
@@ -173,8 +180,8 @@ def _draw_distributions(figure: "SubFigure", content: Content, settings: PageSet
     panel(1, "x = θ$_E$ / psfsize$_r$", [Curve(name, x[split == name], c) for name, c in _SPLIT_COLOURS.items()])
     panel(2, "arc S/N (matched filter, grz)", by_stratum(_values(rows, "arc_snr")), logarithmic=True)
     magnitude = _values(rows, "lensed_mag_r")
-    prior = Curve("all, weighted to the prior", magnitude, "black", weights, dashed=True)
-    panel(3, "true lensed r [mag]", [*by_stratum(magnitude), prior])
+    prior = [Curve("all, weighted to the prior", magnitude, "black", weights, dashed=True)] if _vary(weights) else []
+    panel(3, "true lensed r [mag]", [*by_stratum(magnitude), *prior])
     panel(4, "source half-light radius [arcsec]", by_stratum(_values(rows, "src_reff_arcsec")))
     panel(5, "source g − r [mag]", by_stratum(_values(rows, "src_gr")))
     panel(6, "source r − z [mag]", by_stratum(_values(rows, "src_rz")))
@@ -194,11 +201,10 @@ def _draw_distributions(figure: "SubFigure", content: Content, settings: PageSet
     total, drawn = content.positives_in_all, rows.num_rows
     shown = f"{total:,} injections" if total == drawn else f"{drawn:,} of {total:,} injections, drawn at random"
     figure.suptitle(f"Dataset {content.name}", x=_LEFT, y=1 - 0.1 / inches, ha="left", fontsize=10, fontweight="bold")
-    figure.text(
-        _LEFT,
-        1 - 0.4 / inches,
-        f"{shown}; {content.negatives_in_all:,} unpaired negatives; areas under curves are equal",
-    )
+    few = [f"{_relation(name)} ({mask.sum()})" for name, mask in found.items() if name not in strata]
+    left_out = f"; too few injections for a curve: {', '.join(few)}" if few else ""
+    text = f"{shown}; {content.negatives_in_all:,} unpaired negatives; areas under curves are equal{left_out}"
+    figure.text(_LEFT, 1 - 0.4 / inches, text)
 
 
 # Where arcs are resolved, in x = theta_E / psfsize_r.
@@ -227,6 +233,11 @@ def _classes(content: Content, name: str) -> list[Curve]:
     return curves
 
 
+def _vary(weights: NDArray[np.float64]) -> bool:
+    """Whether weights change anything: those of a grid are all alike."""
+    return len(np.unique(weights[np.isfinite(weights)])) > 1
+
+
 def _light_curves(light: Mapping[str, pa.Table], name: str) -> list[Curve]:
     curves = []
     for kind, (label, colour) in _LIGHT.items():
@@ -235,7 +246,7 @@ def _light_curves(light: Mapping[str, pa.Table], name: str) -> list[Curve]:
         measured = int(np.isfinite(values).sum())
         curves.append(Curve(f"{label}: {measured} of {rows.num_rows}", values, colour))
         weights = _values(rows, "sampling_weight")
-        if kind == "positive" and len(np.unique(weights[np.isfinite(weights)])) > 1:
+        if kind == "positive" and _vary(weights):
             curves.append(Curve("injections, weighted to the prior", values, "black", weights, dashed=True))
     return curves
 
@@ -245,7 +256,7 @@ def _draw_verdict(figure: "SubFigure", content: Content, settings: PageSettings)
     comparisons = quality.get("shortcuts", {}).get("auc", {})
     names = sorted({*_PAIRED, *comparisons}, key=lambda name: [*_COMPARISONS, name].index(name))
     axes = figure.subplots(1, len(names) + 2, width_ratios=[2.8 / len(names)] * len(names) + [1.25, 1.2])
-    figure.subplots_adjust(left=0.09, right=_RIGHT, top=0.87, bottom=0.17, wspace=0.12)
+    figure.subplots_adjust(left=_VERDICT_LEFT, right=_RIGHT, top=0.88, bottom=0.22, wspace=0.12)
     found = [name for comparison in comparisons.values() for name in comparison]
     features = [name for name in panels.FEATURES if name in found or not found]
     features += sorted(set(found) - set(panels.FEATURES))
@@ -254,7 +265,7 @@ def _draw_verdict(figure: "SubFigure", content: Content, settings: PageSettings)
         panels.shortcut_aucs(axes[place], title, comparisons.get(name, {}), features)
         if place:
             axes[place].set_yticklabels([])
-    panels.classifiers_legend(axes[1])
+    panels.classifiers_legend(figure, _VERDICT_LEFT)
     # JSON sorts its keys: splits and strata go back to their own order.
     counts = {name: quality["counts"][name] for name in SPLITS if name in quality.get("counts", {})}
     lines = [["", *counts]]
@@ -276,9 +287,14 @@ def _problems(content: Content) -> list[list[str]]:
     lines += [[f"  {reason}", f"{count:,}"] for reason, count in list(content.facts["lenses_skipped"].items())[:3]]
     share = content.facts["recovered"].get(f"x >= {_RESOLVED:g}", {}).get("p50")
     if share is not None:
-        lines += [[f"arc g recovered, x ≥ {_RESOLVED:g}", f"{share:.0%}"]]
-    reasons = content.quality.get("reasons", [])
-    return lines + [[f"refused: {reason}"[:44], ""] for reason in reasons[:2]]
+        lines += [[f"arc g light found, x ≥ {_RESOLVED:g} (median)", f"{share:.0%}"]]
+    told = [f"refused: {reason}" for reason in content.quality.get("reasons", [])]
+    told += [f"warning: {warning}" for warning in content.quality.get("warnings", [])]
+    wrapped = [line for sentence in told for line in textwrap.wrap(sentence, _WIDTH, subsequent_indent="  ")]
+    room = _LINES - len(lines)
+    if len(wrapped) > room:
+        wrapped[room - 1 :] = [f"  … {len(told)} in all: see quality.json"]
+    return lines + [[line, ""] for line in wrapped]
 
 
 def _draw_examples(figure: "SubFigure", content: Content, settings: PageSettings) -> None:
@@ -289,6 +305,8 @@ def _draw_examples(figure: "SubFigure", content: Content, settings: PageSettings
             if place < len(strip.images):
                 label = strip.labels[place]
                 panels.picture(axes[line, place], strip.images[place], label, settings)
+                if line == place == 0:
+                    panels.scale_bar(axes[0, 0])
             else:
                 axes[line, place].set_axis_off()
         axes[line, 0].set_ylabel(strip.title)
@@ -362,12 +380,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     settings = load_settings(arguments.settings, PageSettings)
     stamps = load_manifest(arguments.stamps, "stamps")
+    negatives = [load_manifest(path, "negatives") for path in arguments.negatives]
     quality = read_json(arguments.quality)
     if not isinstance(quality, dict) or quality.get("stamps_sha256") != stamps.sha256:
         raise BadInputError(f"{arguments.quality} was made from other stamps than these; run check_dataset again.")
-    negatives = [path for item in arguments.negatives for path in verified_paths(load_manifest(item, "negatives"))]
+    if quality.get("negatives_sha256") != [manifest.sha256 for manifest in negatives]:
+        raise BadInputError(f"{arguments.quality} was made from other negatives than these; run check_dataset again.")
     arc_light = load_manifest(arguments.arc_light, ARC_LIGHT)
-    figure = draw(gather(arguments.name, verified_paths(stamps), negatives, quality, arc_light, settings), settings)
+    if arc_light.facts.get("stamps_sha256") != stamps.sha256:
+        raise BadInputError(
+            f"{arguments.arc_light} was made from other stamps than these; run measure_arc_light again."
+        )
+    others = [path for manifest in negatives for path in verified_paths(manifest)]
+    figure = draw(gather(arguments.name, verified_paths(stamps), others, quality, arc_light, settings), settings)
     for path in arguments.output:
         save_figure(figure, path)
 

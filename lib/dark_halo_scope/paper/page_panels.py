@@ -9,15 +9,18 @@ from numpy.typing import NDArray
 
 from dark_halo_scope.paper.config import PageSettings
 from dark_halo_scope.paper.style import COLOURS, lupton_rgb
+from dark_halo_scope.survey.names import PIXEL_SCALE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
 
 FloatArray = NDArray[np.float64]
 
 # Beyond these percentiles of all that a panel shows, its axis ends: one outlier would squeeze the rest into a bin.
 _SHOWN = (0.3, 99.7)
 _GREY = "#666666"
+_BAR_ARCSEC = 3.0
 _LEGEND: Any = {"handlelength": 1.4, "borderpad": 0.1, "borderaxespad": 0.3, "labelspacing": 0.2}
 FEATURES = ("core", "radial", "annulus", "corner_noise", "metadata")
 _CLASSIFIERS = {"logistic": ("o", COLOURS["blue"]), "boosting": ("s", COLOURS["orange"])}
@@ -87,7 +90,8 @@ def nothing(axes: "Axes", text: str) -> None:
 
 def errors(axes: "Axes", true: FloatArray, measured: FloatArray, bias: Sequence[Mapping[str, Any]]) -> None:
     """Measured less true g magnitude of injections: every one, and medians with 16th and 84th percentiles."""
-    axes.set(xlabel="true lensed g [mag]", ylabel="measured − true [mag]")
+    axes.set(xlabel="true lensed g [mag]", ylabel="error [mag]")
+    axes.set_title("measured − true, injections", loc="left")
     shown = np.isfinite(true) & np.isfinite(measured)
     if not shown.any():
         nothing(axes, "no true magnitudes\nin this dataset")
@@ -101,7 +105,8 @@ def errors(axes: "Axes", true: FloatArray, measured: FloatArray, bias: Sequence[
             middle, [item["median"] for item in known], spread, fmt="o", color="black", markersize=2.5, linewidth=0.8
         )
     axes.axhline(0, color=_GREY, linewidth=0.5)
-    axes.set_ylim(-2.5, 2.5)
+    low, high = np.percentile((measured - true)[shown], _SHOWN)
+    axes.set_ylim(min(low, -1.0), max(high, 1.0))
 
 
 def shortcut_aucs(axes: "Axes", title: str, features: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -127,14 +132,39 @@ def shortcut_aucs(axes: "Axes", title: str, features: Mapping[str, Any], names: 
             lowest = min(lowest, low)
             axes.plot([low, high], [y, y], color=colour, linewidth=0.9)
             axes.plot(result["value"], y, marker, color=colour, markersize=3)
-    axes.set_xlim(lowest, 1.0)
+    # A marker at 1 stays whole.
+    axes.set_xlim(lowest, 1.02)
+    axes.set_xticks([0.5, 0.75, 1.0], ["0.5", "0.75", "1"])
 
 
-def classifiers_legend(axes: "Axes") -> None:
-    """Which marker is which classifier, in a panel of `shortcut_aucs`."""
-    for classifier, (marker, colour) in _CLASSIFIERS.items():
-        axes.plot([], [], marker, color=colour, markersize=3, label=classifier)
-    axes.legend(fontsize=4.8, frameon=False, loc="upper right", **_LEGEND)
+def classifiers_legend(figure: "SubFigure", left: float) -> None:
+    """Which marker is which classifier, below the panels of `shortcut_aucs`, where no value can lie.
+
+    Args:
+        figure: that holds the panels.
+        left: edge of the panels, of the figure's width.
+    """
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], marker=marker, color=colour, markersize=3, linewidth=0.9, label=classifier)
+        for classifier, (marker, colour) in _CLASSIFIERS.items()
+    ]
+    handles.append(Line2D([], [], color=_GREY, linewidth=0.5, label="chance"))
+    options: Any = _LEGEND | {"handlelength": 2.2}
+    figure.legend(
+        handles=handles, ncols=3, fontsize=5.5, frameon=False, loc="lower left", bbox_to_anchor=(left, 0.0), **options
+    )
+
+
+def scale_bar(axes: "Axes") -> None:
+    """How long some arcsec are, in a `picture`."""
+    length = _BAR_ARCSEC / PIXEL_SCALE
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    end, height = right - 0.06 * (right - left), bottom + 0.9 * (top - bottom)
+    axes.plot([end - length, end], [height, height], color="white", linewidth=1.0)
+    axes.text(end - length / 2, height, f"{_BAR_ARCSEC:g}″", color="white", fontsize=5, ha="center", va="bottom")
 
 
 def table(axes: "Axes", title: str, cells: Sequence[Sequence[str]], widths: Sequence[float]) -> None:
