@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from dark_halo_scope.core import files
 from dark_halo_scope.core.crash import ATOMIC_POINTS, VARIABLE
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 from dark_halo_scope.core.files import (
     atomic_path,
+    has_sha256,
     json_text,
     read_json,
     sha256_bytes,
@@ -136,6 +138,26 @@ def test_both_checksums_agree(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("sha") / "x"
     write_bytes(path, data)
     assert sha256_file(path) == sha256_bytes(data)
+
+
+def test_a_file_that_changed_has_not_its_checksum_any_more(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"abc")
+    known = sha256_file(path)
+    assert has_sha256(path, known)
+    assert not has_sha256(path, sha256_bytes(b"abd"))
+    path.write_bytes(b"abd")
+    os.utime(path, (1, 1))  # the clock of file times may be too coarse to tell
+    assert not has_sha256(path, known)
+    assert has_sha256(path, sha256_bytes(b"abd"))
+
+
+def test_an_unchanged_file_is_read_once_in_a_process(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    path.write_bytes(b"abc")
+    assert has_sha256(path, sha256_bytes(b"abc"))
+    monkeypatch.setattr(files, "sha256_file", lambda path: pytest.fail("read again"))
+    assert has_sha256(path, sha256_bytes(b"abc"))
 
 
 def test_the_checksum_is_sha256():

@@ -32,7 +32,8 @@ def test_half_light_radius_of_a_gaussian_is_1_1774_sigma() -> None:
 def test_noise_around_a_galaxy_does_not_inflate_it() -> None:
     rng = np.random.default_rng(1)
     galaxy = 50 * gaussian(151, 6.0) + rng.normal(0.0, 0.002, (151, 151))
-    image = isolate(galaxy, 0.002, THRESHOLD)
+    image, counts = isolate(galaxy, 0.002, THRESHOLD)
+    assert counts == pytest.approx(50, rel=0.01)
     assert image.sum() == pytest.approx(1.0)
     assert half_light_radius(image) == pytest.approx(1.1774 * 6, rel=0.03)
     # The earlier bank's way, kept here to show what the promise prevents.
@@ -42,7 +43,8 @@ def test_noise_around_a_galaxy_does_not_inflate_it() -> None:
 
 def test_a_neighbour_is_left_out_and_the_galaxy_is_centred() -> None:
     scene = 50 * gaussian(151, 5.0, 12.0, -7.0) + 5 * gaussian(151, 2.0, -50.0, 50.0)
-    image = isolate(scene, 0.002, THRESHOLD)
+    image, counts = isolate(scene, 0.002, THRESHOLD)
+    assert counts == pytest.approx(50, rel=0.01)  # and not 55
     rows, columns = np.indices(image.shape) - (len(image) - 1) / 2
     assert abs((rows * image).sum()) < 0.51
     assert abs((columns * image).sum()) < 0.51

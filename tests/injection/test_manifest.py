@@ -18,14 +18,15 @@ from hypothesis import strategies as st
 
 import tiny_survey
 from dark_halo_scope.catalogue import lenses, parent
-from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
+from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells, split_of_key
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.files import read_json, sha256_file, write_json
 from dark_halo_scope.core.manifest import load_manifest, object_list, verified_paths
 from dark_halo_scope.injection import manifest
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.grids import GRIDS
-from dark_halo_scope.injection.manifest import MANIFEST_SCHEMA, build_tasks, read_sources, split_sources
+from dark_halo_scope.injection.manifest import MANIFEST_SCHEMA, build_tasks, read_sources
+from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.injection.tasks import fixed_decimals
 from dark_halo_scope.spark.session import spark_session
 from dark_halo_scope.workflow.resolve import resolve
@@ -170,8 +171,11 @@ def test_source_galaxies_are_those_of_the_tasks_split():
         assert row["src_e"] == 0.0
 
 
-def test_a_source_galaxy_is_in_one_split_whatever_the_bank():
-    small, large = split_sources(range(1000, 1100), 42), split_sources(range(2000), 42)
+def test_a_source_galaxy_is_in_one_split_whatever_the_bank(tmp_path):
+    small, large = (
+        read_sources(write_sources(tmp_path / f"{len(idents)}.json", idents), settings_for())
+        for idents in (range(1000, 1100), range(2000))
+    )
     assert sum(len(idents) for idents in small.values()) == 100
     assert not set(large["train"]) & (set(large["val"]) | set(large["test"]))
     assert all(set(small[split]) <= set(large[split]) for split in small)
@@ -207,8 +211,19 @@ def test_more_clumps_leave_the_real_galaxies_where_they_were():
 def test_only_usable_galaxies_become_sources_in_the_split_of_their_ident(tmp_path):
     path = write_sources(tmp_path / "sources.json", range(1000, 1060), unusable=range(1000, 1030))
     found = read_sources(path, settings_for())
-    assert found == split_sources(range(1030, 1060), 42)
+    assert found == {
+        split: tuple(ident for ident in range(1030, 1060) if split_of_key(f"source_{ident}", 42) == split)
+        for split in ("train", "val", "test")
+    }
     assert sorted(ident for group in found.values() for ident in group) == list(range(1030, 1060))
+
+
+def test_galaxies_split_by_another_seed_than_hosts_are_refused(tmp_path):
+    path = write_sources(tmp_path / "sources.json", range(1000, 1060), settings=SourceCheckSettings(split_seed=7))
+    with pytest.raises(BadInputError, match=r"split_seed 7, and this manifest its hosts with 42; give .* the same"):
+        read_sources(path, settings_for())
+    found = read_sources(path, settings_for(split_seed=7))
+    assert all(split_of_key(f"source_{ident}", 7) == split for split, idents in found.items() for ident in idents)
 
 
 def test_a_bank_without_galaxies_for_a_split_is_refused(tmp_path):

@@ -10,12 +10,14 @@ from astropy.io import fits
 
 from dark_halo_scope.catalogue.splits import split_of_key
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
+from dark_halo_scope.core.files import sha256_file
 from dark_halo_scope.core.manifest import Manifest, load_manifest, verified_path
 from dark_halo_scope.injection import measure_sources
-from dark_halo_scope.injection.measure_sources import ROWS, SCHEMA
+from dark_halo_scope.injection.measure_sources import ROWS, SCHEMA, judged
+from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.survey.config import SurveyFiles, SurveySettings
 from dark_halo_scope.survey.describe import describe
-from source_banks import earlier_image, exponential, gaussian, write_galsim_bank, write_hdf5_bank
+from source_banks import NamedGalaxies, earlier_image, exponential, gaussian, write_galsim_bank, write_hdf5_bank
 
 
 def survey_of(bank: Path, folder: Path) -> Path:
@@ -69,6 +71,9 @@ def test_every_galaxy_has_a_row_with_its_measured_and_its_catalogued_size(tmp_pa
     assert facts["bank"]["galaxies"] == sum(facts["splits"].values()) == 3
     assert (facts["bank"]["format"], facts["bank"]["bands"]) == ("galsim", ["F814W"])
     assert facts["unusable"] == {}
+    here = {path.name: sha256_file(path) for path in bank.parent.iterdir()}
+    assert facts["bank"]["files"] == here
+    assert set(here) == {"images.fits", "real_galaxy_catalog.fits", "real_galaxy_catalog_fits.fits"}
     assert facts["radius_ratio"]["p50"] == pytest.approx(1.0, abs=0.03)
 
 
@@ -87,6 +92,13 @@ def test_unusable_galaxies_keep_their_row_with_the_reason(tmp_path: Path) -> Non
     assert sum(manifest.facts["splits"].values()) == 1
     # A size that is out of limits was still measured.
     assert rows_of(manifest)[3]["half_light_arcsec"] == pytest.approx(0.177, rel=0.02)
+
+
+@pytest.mark.parametrize("radius", [float("nan"), 0.0, float("inf")])
+def test_a_galaxy_without_a_size_is_unusable(radius: float) -> None:
+    row, other = judged(NamedGalaxies([3, 4]), [(0, radius, None), (1, 0.3, None)], SourceCheckSettings()).to_pylist()
+    assert (row["usable"], row["reason"], row["half_light_arcsec"]) == (False, "no measurable size", None)
+    assert other["usable"]
 
 
 def test_a_galaxy_far_larger_than_catalogued_is_unusable(tmp_path: Path) -> None:

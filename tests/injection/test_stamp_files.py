@@ -13,14 +13,16 @@ import pytest
 
 from brick_scene import SIDE, brick_wcs, planes, row, write_brick
 from dark_halo_scope.core.errors import CorruptDataError
+from dark_halo_scope.core.files import read_json, write_json
 from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, verified_paths
+from dark_halo_scope.injection import measure_sources, stamp_files
 from dark_halo_scope.injection.manifest import MANIFEST_SCHEMA
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stamp_files import Job, inject_file
 from dark_halo_scope.survey.cache_coadds import cache_coadds
 from dark_halo_scope.survey.config import CoaddSettings
 from dark_halo_scope.survey.description import load_survey
-from source_banks import write_sources
+from source_banks import gaussian, write_galsim_bank, write_sources
 
 BRICKS = ("0001p000", "0003p000", "0006p000")
 MISSING = "0008p000"
@@ -89,7 +91,7 @@ def test_cores_and_hash_seeds_change_no_byte_and_no_row_is_lost(inputs: Path) ->
 
 
 def _job(folder: Path) -> Job:
-    (folder / "out").mkdir()
+    (folder / "out").mkdir(exist_ok=True)
     manifest, coadds = load_manifest(folder / "manifest.json"), load_manifest(folder / "coadds.json")
     survey, sources = load_survey(folder / "survey.json"), load_manifest(folder / "sources.json")
     return Job(manifest, coadds, survey, StampSettings(), str(folder / "out"), sources)
@@ -103,6 +105,34 @@ def test_one_flipped_byte_in_a_coadd_is_an_error_that_names_the_file(inputs: Pat
     written = inject_file("manifest-train-0000.parquet", _job(inputs))
     assert isinstance(written[-1].error, CorruptDataError)
     assert path.name in str(written[-1].error)
+
+
+def test_a_source_bank_that_changed_since_it_was_measured_is_an_error_that_names_the_file(inputs: Path) -> None:
+    bank = write_galsim_bank(inputs / "bank", [gaussian(81, 5.0)])
+    survey = read_json(inputs / "survey.json")
+    survey["facts"]["files"]["sources"] = str(bank)
+    write_json(inputs / "survey.json", survey)
+    measure_sources.main(
+        ["--survey", "survey.json", "--output", "sources.json", "--settings", "{}", "--processes", "1"]
+    )
+    with attempt(Path("manifest.json"), "manifest", "dark_halo_scope.injection.manifest", {}, []) as work:
+        lensed = row(150, 150, brickname=BRICKS[0], source_mode="image", source_id="100")
+        pq.write_table(pa.Table.from_pylist([lensed], schema=MANIFEST_SCHEMA), work.prefix / "manifest-test-0.parquet")
+        work.publish(rows_out=1, facts={"settings": {"replicates": {"train": 1, "val": 1, "test": 1}}})
+    (written,) = inject_file("manifest-test-0.parquet", _job(inputs))
+    assert (written.error, written.rows, written.reasons) == (None, 1, {})
+    for changed in (inputs / "bank" / "images.fits", bank):
+        content = changed.read_bytes()
+        # One bit of the last pixels, or of the table's rows: still a bank, with the same names.
+        changed.write_bytes(content[:-2880] + bytes([content[-2880] ^ 1]) + content[-2879:])
+        stamp_files._bank_of.cache_clear()
+        (written,) = inject_file("manifest-test-0.parquet", _job(inputs))
+        assert isinstance(written.error, CorruptDataError)
+        assert str(written.error) == (f"Source bank {changed} changed since sources.json; run measure_sources again.")
+        changed.write_bytes(content)
+    stamp_files._bank_of.cache_clear()
+    (written,) = inject_file("manifest-test-0.parquet", _job(inputs))
+    assert written.error is None
 
 
 def test_a_file_lists_its_rows_and_failures(inputs: Path) -> None:

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,17 @@ def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def has_sha256(path: Path, sha256: str) -> bool:
+    """Whether a file's content has that checksum; read once per process as long as the file does not change."""
+    status = path.stat()
+    return _has_sha256(path, status.st_size, status.st_mtime_ns, sha256)
+
+
+@lru_cache(maxsize=65_536)
+def _has_sha256(path: Path, size: int, modified_ns: int, sha256: str) -> bool:
+    return sha256_file(path) == sha256
 
 
 def remove_tree(path: Path) -> None:

@@ -31,6 +31,7 @@ from dark_halo_scope.core.files import (
     explained,
     fsync_directory,
     fsync_file,
+    has_sha256,
     json_text,
     make_directory,
     read_json,
@@ -464,22 +465,16 @@ def scratch_directory() -> Path:
     return Path(os.environ.get(SCRATCH_VARIABLE) or Path(tempfile.gettempdir()) / f"dark_halo_scope-{os.getuid()}")
 
 
-@lru_cache(maxsize=65_536)
-def _checked(path: str, size: int, modified_ns: int, sha256: str) -> bool:
-    """Whether the file's content has that checksum; asked once per process for a file that does not change."""
-    return sha256_file(Path(path)) == sha256
-
-
 def _check(path: Path, entry: ObjectEntry) -> None:
     try:
-        status = path.stat()
+        size = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         raise CorruptDataError(f"{path} is missing; make the artifact that it belongs to again.") from None
-    if status.st_size != entry.size:
+    if size != entry.size:
         raise CorruptDataError(
-            f"{path} has {status.st_size} bytes and not the {entry.size} of its manifest; make the artifact again."
+            f"{path} has {size} bytes and not the {entry.size} of its manifest; make the artifact again."
         )
-    if not _checked(str(path), status.st_size, status.st_mtime_ns, entry.sha256):
+    if not has_sha256(path, entry.sha256):
         raise CorruptDataError(f"{path} does not match the checksum of its manifest; make the artifact again.")
 
 

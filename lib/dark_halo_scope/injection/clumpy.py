@@ -1,8 +1,10 @@
 """Clumpy star-forming galaxies as sources: an exponential disc and a few compact, off-centre clumps.
 
-At the redshifts of lensed sources g, r and z see rest-frame ultraviolet light, in which about 60% of low-mass galaxies
-have off-centre clumps, each of more than 8% of the galaxy's light by definition (Guo et al. 2015, ApJ 800, 39). Those
-with clumps have 2 of them on average and at most 8, with 19% of the light on average (Soto et al. 2017, ApJ 837, 6).
+At the redshifts of lensed sources g, r and z see rest-frame ultraviolet light, in which about 60% of low-mass
+star-forming galaxies have an off-centre clump (Guo et al. 2015, ApJ 800, 39, who count those of more than 8% of the
+light). How many clumps there are, and how much light is in them, follows Soto et al. (2017, ApJ 837, 6): 2 a clumpy
+galaxy on average and at most 8, with 19% of its light. They count fainter clumps too: the median one has 5% of its
+galaxy's star formation.
 """
 
 import numpy as np

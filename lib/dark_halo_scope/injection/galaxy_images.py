@@ -37,8 +37,8 @@ class GalaxyImage:
     half_light_radius: float  # arcsec
 
 
-def isolate(image: FloatImage, noise: float, threshold_sigma: float) -> FloatImage:
-    """Cut one galaxy out of its postage stamp: (ny, nx) counts -> (n, n), sum 1, centroid in the middle.
+def isolate(image: FloatImage, noise: float, threshold_sigma: float) -> tuple[FloatImage, float]:
+    """Cut one galaxy out of its postage stamp: (ny, nx) counts -> (n, n), sum 1, centroid in the middle; its counts.
 
     Everything outside the galaxy's footprint is zero. Keeping the stamp's noise instead, with its negative half
     clipped, gives a pedestal that moved the earlier bank's half-light radii to 1.1". Pixels inside keep their sign. The
@@ -48,6 +48,9 @@ def isolate(image: FloatImage, noise: float, threshold_sigma: float) -> FloatIma
         image: postage stamp of one galaxy.
         noise: standard deviation of its pixels.
         threshold_sigma: the footprint is where the image smoothed by two pixels exceeds this many times `noise`.
+
+    Returns:
+        The galaxy's image, and the counts in its footprint, by which it was divided.
 
     Raises:
         ValueError: nothing exceeds the threshold.
@@ -73,10 +76,10 @@ def isolate_in_unknown_noise(image: FloatImage, threshold_sigma: float) -> Float
         # A neighbour, or the galaxy's own wings in two corners, widen no median deviation.
         scatter = np.median(np.abs(quiet - np.median(quiet))) / ndtri(0.75)
         above |= smooth > threshold_sigma / _WHITE_NOISE_LEFT * scatter
-    return _cut_out(image, above)
+    return _cut_out(image, above)[0]
 
 
-def _cut_out(image: FloatImage, above: npt.NDArray[np.bool_]) -> FloatImage:
+def _cut_out(image: FloatImage, above: npt.NDArray[np.bool_]) -> tuple[FloatImage, float]:
     """The brightest of the connected pieces of `above`, and three pixels around it; see `isolate`."""
     labels, count = ndimage.label(above)
     if count == 0:
@@ -93,7 +96,7 @@ def _cut_out(image: FloatImage, above: npt.NDArray[np.bool_]) -> FloatImage:
     # An empty border one pixel wide lets an interpolating reader fall to zero by itself.
     half = 1 + int(max(rows.max() - cy, cy - rows.min(), columns.max() - cx, cx - columns.min()))
     padded = np.pad(image, half)
-    return padded[cy : cy + 2 * half + 1, cx : cx + 2 * half + 1] / total
+    return padded[cy : cy + 2 * half + 1, cx : cx + 2 * half + 1] / total, float(total)
 
 
 def half_light_radius(image: npt.NDArray[np.floating]) -> float:

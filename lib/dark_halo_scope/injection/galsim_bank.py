@@ -6,7 +6,8 @@ holds what GalSim's COSMOSCatalog reads: `flux_radius`, SExtractor's half-light 
 `hlr`, those of parametric fits in arcsec without it, the Sersic one first.
 """
 
-from collections import OrderedDict
+import gzip
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,8 +31,39 @@ _COLUMNS = (
     "NOISE_VARIANCE",
 )
 
-# astropy finds HDU n by reading the n - 1 headers before it, so that a file is kept open once it is.
-_OPEN_FILES = 128
+
+@dataclass(frozen=True)
+class _ImageFile:
+    """A file of images: `bounds` are where each HDU starts, and where the last one ends, bytes.
+
+    astropy finds HDU n by reading the n headers before it, and keeps 6 kB of each as long as the file is open.
+    """
+
+    path: Path
+    bounds: npt.NDArray[np.int64]  # (HDUs + 1,)
+
+    @classmethod
+    def of(cls, path: Path) -> "_ImageFile":
+        with fits.open(path, memmap=True) as hdus:
+            places = [hdu.fileinfo() for hdu in hdus]
+        end = places[-1]["datLoc"] + places[-1]["datSpan"]
+        return cls(path, np.array([*(place["hdrLoc"] for place in places), end], np.int64))
+
+    def plane(self, number: int) -> npt.NDArray[np.float64]:
+        """The image of one HDU, counted from 0 as GalSim and astropy do.
+
+        Raises:
+            IndexError, OSError, TypeError, ValueError: there is none, or it is damaged.
+        """
+        if not 0 <= number < len(self.bounds) - 1:
+            raise IndexError(f"it has {len(self.bounds) - 1}")
+        with gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb") as file:
+            file.seek(self.bounds[number])
+            content = file.read(self.bounds[number + 1] - self.bounds[number])
+        hdu = (fits.ImageHDU if number else fits.PrimaryHDU).fromstring(content)
+        if number and hdu.header["XTENSION"].strip() != "IMAGE":
+            raise ValueError("it is a table")
+        return np.array(hdu.data, dtype=np.float64)
 
 
 class Folder(Protocol):
@@ -67,7 +99,7 @@ class GalsimBank:
         self.file_names = [str(name).strip() for name in self._rows["GAL_FILENAME"]]
         self.places = self._rows["GAL_HDU"].astype(np.int64)
         self.bands = sorted({str(band).strip() for band in self._rows["BAND"]})
-        self._open: OrderedDict[str, fits.HDUList] = OrderedDict()
+        self._files: dict[str, _ImageFile] = {}
 
     def files(self) -> dict[str, Path]:
         """Local path of every file that a source comes from, by name."""
@@ -86,11 +118,10 @@ class GalsimBank:
         if not (pixel_scale > 0 and values["NOISE_VARIANCE"] >= 0):
             raise ValueError("its PIXEL_SCALE or NOISE_VARIANCE is out of range")
         noise = float(np.sqrt(values["NOISE_VARIANCE"]))
-        flux = image.sum()
-        image = isolate(image, noise, self._settings.threshold_sigma)
+        image, counts = isolate(image, noise, self._settings.threshold_sigma)
         if self._settings.psf == "deconvolve":
             psf = self._plane(str(values["PSF_FILENAME"]), int(values["PSF_HDU"]))
-            image = replace_psf(image, psf, self._settings.target_fwhm_arcsec / pixel_scale, noise / flux)
+            image = replace_psf(image, psf, self._settings.target_fwhm_arcsec / pixel_scale, noise / counts)
             image /= image.sum()
         radius = half_light_radius(image) * pixel_scale
         return GalaxyImage(image.astype(np.float32), pixel_scale, radius)
@@ -112,23 +143,14 @@ class GalsimBank:
     def _plane(self, name: str, hdu: int) -> FloatImage:
         name = safe_name(name, self.path)
         try:
-            opened = self._opened(name)[hdu]
-            plane = np.array(opened.data, dtype=np.float64)
-            del opened.data  # or the file's handle would keep it
+            if name not in self._files:
+                self._files[name] = _ImageFile.of(self._folder.locate(name))
+            plane = self._files[name].plane(hdu)
         except (OSError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"HDU {hdu} of {name} cannot be read ({error})") from error
         if plane.ndim != 2 or not np.isfinite(plane).all():
             raise ValueError(f"HDU {hdu} of {name} is not an image of finite numbers")
         return plane
-
-    def _opened(self, name: str) -> fits.HDUList:
-        if name not in self._open:
-            # GalSim's HDU numbers count from 0, as astropy's do.
-            self._open[name] = fits.open(self._folder.locate(name), memmap=True)
-            if len(self._open) > _OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
-        self._open.move_to_end(name)
-        return self._open[name]
 
 
 def safe_name(name: str, where: Path) -> str:

@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dark_halo_scope.catalogue.splits import SPLITS, assert_disjoint, near_other_split, split_of_key
+from dark_halo_scope.catalogue.splits import SPLITS, assert_disjoint, near_other_split
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
@@ -50,6 +50,7 @@ from dark_halo_scope.injection import priors
 from dark_halo_scope.injection.assignment import Stratum, assign
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.schema import UNPAIRED
+from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.injection.tasks import DRAWS, choice, hash_fraction, task_id, task_seed, uniforms
 from dark_halo_scope.lensing.lens import Lens
 from dark_halo_scope.lensing.magnification import caustic_radius
@@ -118,30 +119,30 @@ _HOST_COLUMNS = (
 _WRITTEN = "name string, size long, sha256 string, split string, hosts long, rows long, controls long"
 
 
-def split_sources(idents: Sequence[int], seed: int) -> dict[str, tuple[int, ...]]:
-    """Source galaxies of each split, in order of IDENT: a galaxy is in one split only, by a hash of its IDENT."""
-    groups: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for ident in sorted(int(i) for i in idents):
-        groups[split_of_key(f"source_{ident}", seed)].append(ident)
-    return {split: tuple(group) for split, group in groups.items()}
-
-
 def read_sources(path: Path, settings: ManifestSettings) -> dict[str, tuple[int, ...]]:
-    """Usable source galaxies of each split, from sources.json; none where no source is an image.
+    """Usable source galaxies of each split, in order of IDENT, from sources.json; none where no source is an image.
 
     Raises:
-        BadInputError: a split would have no galaxy.
+        BadInputError: a split would have no galaxy, or galaxies were split by another seed than hosts are.
     """
     if settings.source_fractions.image == 0:
         return {split: () for split in SPLITS}
     measured = load_manifest(path, "sources")
-    table = pq.read_table(verified_path(measured, "sources.parquet"), columns=["source_id", "usable"])
-    idents = table.filter(table["usable"])["source_id"].to_pylist()
-    sources = split_sources([int(ident) for ident in idents], settings.split_seed)
+    seed = SourceCheckSettings.model_validate(measured.facts["settings"]).split_seed
+    if seed != settings.split_seed:
+        raise BadInputError(
+            f"{path} splits source galaxies with split_seed {seed}, and this manifest its hosts with "
+            f"{settings.split_seed}; give the survey's sources and the dataset the same split_seed."
+        )
+    table = pq.read_table(verified_path(measured, "sources.parquet"), columns=["source_id", "usable", "split"])
+    usable = table.filter(table["usable"])
+    splits = usable["split"].to_pylist()
+    galaxies = sorted(zip(map(int, usable["source_id"].to_pylist()), splits, strict=True))
+    sources = {split: tuple(ident for ident, own in galaxies if own == split) for split in SPLITS}
     empty = [split for split, group in sources.items() if not group]
     if empty:
         raise BadInputError(
-            f"The {len(idents)} usable galaxies of {path} leave none for {', '.join(empty)}; give a larger source "
+            f"The {len(galaxies)} usable galaxies of {path} leave none for {', '.join(empty)}; give a larger source "
             "bank, or set source_fractions.image to 0."
         )
     return sources

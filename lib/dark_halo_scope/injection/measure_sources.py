@@ -81,6 +81,8 @@ def judged(file: BankFile, measured: Iterable[Measured], settings: SourceCheckSe
     records = []
     for row, radius, reason in sorted(measured, key=lambda item: int(file.idents[item[0]])):
         catalogue = _known(file.half_light_arcsec[row])
+        if radius is not None and not (np.isfinite(radius) and radius > 0):
+            radius, reason = None, "no measurable size"
         if radius is not None and catalogue is not None:
             if radius < settings.min_radius_ratio * catalogue:
                 reason = "half-light radius far below the catalogue's"
@@ -133,9 +135,9 @@ def radius_ratios(table: pa.Table) -> dict[str, float] | None:
     return {f"p{p:02d}": float(np.percentile(ratios, p)) for p in _PERCENTILES}
 
 
-def bank_sha256(file: BankFile) -> str:
-    """Checksum over names and contents of all files of a bank, wherever it lies."""
-    return sha256_bytes(json.dumps({name: sha256_file(path) for name, path in sorted(file.files().items())}).encode())
+def bank_checksums(file: BankFile) -> dict[str, str]:
+    """SHA-256 of every file of a bank, by name."""
+    return {name: sha256_file(path) for name, path in sorted(file.files().items())}
 
 
 def _known(value: float) -> float | None:
@@ -190,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         reasons = check_usable(table, settings, survey.files.sources)
         pq.write_table(table, work.prefix / ROWS, compression="zstd")
         usable = table.filter(table["usable"])["split"].to_pylist()
+        checksums = bank_checksums(bank.file)
         work.publish(
             rows_out=table.num_rows,
             columns={field.name: str(field.type) for field in SCHEMA},
@@ -200,7 +203,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                     "format": bank.file.format,
                     "bands": bank.file.bands,
                     "galaxies": len(bank),
-                    "sha256": bank_sha256(bank.file),
+                    "sha256": sha256_bytes(json.dumps(checksums).encode()),  # wherever the bank lies
+                    "files": checksums,
                 },
                 "splits": {split: usable.count(split) for split in SPLITS},
                 "unusable": dict(sorted(reasons.items())),

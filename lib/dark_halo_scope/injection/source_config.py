@@ -17,7 +17,6 @@ class SourceBankSettings(Settings):
     psf: Literal["keep", "deconvolve"] = "keep"
     target_fwhm_arcsec: float = Field(default=0.06, gt=0)
     threshold_sigma: float = Field(default=0.5, gt=0)  # of a pixel's noise, on the image smoothed by two pixels
-    cache_images: int = Field(default=2000, ge=1)
 
 
 class SourceCheckSettings(Settings):

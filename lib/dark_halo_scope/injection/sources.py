@@ -5,6 +5,7 @@ the earlier pipeline's HDF5 file (`hdf5_bank`). A bank is known by its content, 
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dark_halo_scope.core import storage
-from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError
+from dark_halo_scope.core.files import has_sha256
 from dark_halo_scope.core.manifest import object_list
 from dark_halo_scope.injection.galaxy_images import GalaxyImage
 from dark_halo_scope.injection.galsim_bank import Folder, GalsimBank
@@ -21,6 +23,9 @@ from dark_halo_scope.injection.hdf5_bank import SIGNATURE as HDF5_SIGNATURE
 from dark_halo_scope.injection.hdf5_bank import Hdf5Bank
 from dark_halo_scope.injection.source_config import SourceBankSettings
 from dark_halo_scope.survey.description import SurveyDescription
+
+# Of images kept: those of a bank take 5 to 500 kB each.
+_CACHE_BYTES = 100_000_000
 
 _FITS_SIGNATURES = (b"SIMPLE  =", b"\x1f\x8b")  # plain, and gzipped
 
@@ -48,18 +53,18 @@ class BankFile(Protocol):
 class SourceBank:
     """Galaxies by IDENT; an image is read when it is first asked for, and the latest ones are kept."""
 
-    def __init__(self, file: BankFile, cache_images: int) -> None:
+    def __init__(self, file: BankFile) -> None:
         """Index the galaxies.
 
         Raises:
             BadInputError: a repeated IDENT.
         """
         self._file = file
-        self._cache_images = cache_images
         self._index = {ident: row for row, ident in enumerate(file.idents.tolist())}
         if len(self._index) != len(self):
             raise BadInputError(f"Source catalogue {file.path} repeats an IDENT; remove the duplicates.")
         self._cache: OrderedDict[int, GalaxyImage] = OrderedDict()
+        self._cached_bytes = 0
 
     def __len__(self) -> int:
         return len(self._file.idents)
@@ -92,8 +97,9 @@ class SourceBank:
                 f"Source {ident} of {self._file.path} is unusable ({error}); run measure_sources, which leaves it out."
             ) from error
         self._cache[ident] = galaxy
-        if len(self._cache) > self._cache_images:
-            self._cache.popitem(last=False)
+        self._cached_bytes += galaxy.image.nbytes
+        while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].image.nbytes
         return galaxy
 
 
@@ -129,6 +135,31 @@ class SurveyFolder:
         return self.survey.verified(storage.join(self.uri, name))
 
 
+@dataclass(frozen=True)
+class UnchangedFolder:
+    """A bank's folder, each file's checksum compared on first use in this process."""
+
+    folder: Folder
+    sha256: Mapping[str, str]
+
+    def has(self, name: str) -> bool:
+        return self.folder.has(name)
+
+    def locate(self, name: str) -> Path:
+        return unchanged(self.folder.locate(name), self.sha256)
+
+
+def unchanged(path: Path, sha256: Mapping[str, str]) -> Path:
+    """The path of a bank's file, if its content is what `measure_sources` found.
+
+    Raises:
+        CorruptDataError: it is another one, or was not there then.
+    """
+    if path.name not in sha256 or not has_sha256(path, sha256[path.name]):
+        raise CorruptDataError(f"Source bank {path} changed since sources.json; run measure_sources again.")
+    return path
+
+
 def open_bank(path: Path, settings: SourceBankSettings, folder: Folder | None = None) -> SourceBank:
     """Open the bank at `path`: an HDF5 bank, a catalogue in GalSim's format, or the folder that holds exactly one.
 
@@ -156,16 +187,29 @@ def open_bank(path: Path, settings: SourceBankSettings, folder: Folder | None = 
     except OSError as error:
         raise BadInputError(f"Source bank {path} cannot be read ({error}).") from error
     if start.startswith(HDF5_SIGNATURE):
-        return SourceBank(Hdf5Bank(path, settings), settings.cache_images)
+        return SourceBank(Hdf5Bank(path, settings))
     if start.startswith(_FITS_SIGNATURES):
-        return SourceBank(GalsimBank(path, settings, folder or LocalFolder(path.parent)), settings.cache_images)
+        return SourceBank(GalsimBank(path, settings, folder or LocalFolder(path.parent)))
     raise BadInputError(
         f"Source bank {path} is neither a FITS catalogue in GalSim's real-galaxy format nor an HDF5 file; "
         "correct `sources` of the survey."
     )
 
 
-def open_survey_bank(survey: SurveyDescription, settings: SourceBankSettings) -> SourceBank:
-    """The survey's source bank, every file checked or fetched on first use."""
+def open_survey_bank(
+    survey: SurveyDescription, settings: SourceBankSettings, sha256: Mapping[str, str] | None = None
+) -> SourceBank:
+    """The survey's source bank, every file checked or fetched on first use.
+
+    Args:
+        sha256: of each of its files, as sources.json has them; None before there is one.
+
+    Raises:
+        BadInputError: see `open_bank`.
+        CorruptDataError: a file is missing, or is not the one that was measured; later also where an image is read.
+    """
     uri = survey.files.sources
-    return open_bank(survey.verified(uri), settings, SurveyFolder(survey, uri.rpartition("/")[0]))
+    path, folder = survey.verified(uri), SurveyFolder(survey, uri.rpartition("/")[0])
+    if sha256 is None:
+        return open_bank(path, settings, folder)
+    return open_bank(unchanged(path, sha256), settings, UnchangedFolder(folder, sha256))

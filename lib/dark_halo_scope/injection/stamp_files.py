@@ -45,6 +45,11 @@ class Job:
         return SourceCheckSettings.model_validate(self.sources.facts["settings"]).bank
 
     @property
+    def bank_sha256(self) -> tuple[tuple[str, str], ...]:
+        """Name and checksum of each file of the bank, as the galaxies were measured."""
+        return tuple(sorted(self.sources.facts["bank"]["files"].items()))
+
+    @property
     def manifest_settings(self) -> ManifestSettings:
         return ManifestSettings.model_validate(self.manifest.facts["settings"])
 
@@ -92,7 +97,9 @@ def _inject_file(name: str, job: Job) -> Iterator[Written]:
     tasks = pq.read_table(verified_path(job.manifest, name)).sort_by("brickname")
     stem = PurePosixPath(name).stem.removeprefix("manifest-")
     split = stem.rpartition("-")[0]
-    bank = _bank_of(job.survey.model_dump_json(), job.bank_settings) if _names_galaxies(tasks) else None
+    bank = None
+    if _names_galaxies(tasks):
+        bank = _bank_of(job.survey.model_dump_json(), job.bank_settings, job.bank_sha256)
     bricks = tasks["brickname"].to_numpy()
     names, first, counts = np.unique(bricks.astype(str), return_index=True, return_counts=True)
     places = {str(brick): (int(at), int(rows)) for brick, at, rows in zip(names, first, counts, strict=True)}
@@ -125,9 +132,9 @@ def _counted(tables: Iterable[pa.Table], reasons: Counter[str]) -> Iterator[pa.T
 
 
 @lru_cache(maxsize=1)
-def _bank_of(survey: str, settings: SourceBankSettings) -> SourceBank:
+def _bank_of(survey: str, settings: SourceBankSettings, sha256: tuple[tuple[str, str], ...]) -> SourceBank:
     """A process that injects one manifest file after the other keeps the galaxies that it has read."""
-    return open_survey_bank(SurveyDescription.model_validate_json(survey), settings)
+    return open_survey_bank(SurveyDescription.model_validate_json(survey), settings, dict(sha256))
 
 
 def _names_galaxies(tasks: pa.Table) -> bool:

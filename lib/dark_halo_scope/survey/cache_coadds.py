@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
-from dark_halo_scope.core.files import sha256_file
+from dark_halo_scope.core.files import has_sha256
 from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, object_list, verified_path, verified_paths
 from dark_halo_scope.core.process import die_with_parent
 from dark_halo_scope.core.progress import Progress
@@ -262,17 +262,11 @@ def _loaded(path: Path) -> Manifest:
 
 def _check(path: Path, size: int, sha256: str) -> None:
     try:
-        status = path.stat()
+        unchanged = path.stat().st_size == size and has_sha256(path, sha256)
     except OSError:
         raise CorruptDataError(f"{path} is missing; cache the coadds again.") from None
-    if status.st_size != size or not _matches(str(path), status.st_mtime_ns, size, sha256):
+    if not unchanged:
         raise CorruptDataError(f"{path} has changed since its checksum was recorded; fetch it and cache it again.")
-
-
-@lru_cache(maxsize=65_536)
-def _matches(path: str, modified_ns: int, size: int, sha256: str) -> bool:
-    """Asked once per process for a file that does not change."""
-    return sha256_file(Path(path)) == sha256
 
 
 def main(argv: Sequence[str] | None = None) -> None:
