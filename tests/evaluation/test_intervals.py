@@ -169,3 +169,23 @@ def test_empty_or_misaligned_scores_are_refused() -> None:
     for first, second, host in ([], [], []), ([1.0], [1.0, 2.0], [0]):
         with pytest.raises(ValueError, match="one length"):
             intervals.host_bootstrap(intervals.weighted_auc, first, second, host, rng)
+
+
+def test_an_auc_within_groups_counts_comparisons_of_one_group_only() -> None:
+    rng = np.random.default_rng(12)
+    items, group = rng.normal(size=60), np.tile([0, 1, -1], 20)
+    positive = np.repeat([1.0, 0.0], 30)
+    weights = np.stack([positive, positive * rng.integers(0, 3, 60)])
+    others = np.stack([1 - positive, (1 - positive) * rng.integers(0, 3, 60)])
+    found = intervals.auc_within(group)(items, weights, others)
+    for first, second, value in zip(weights, others, found, strict=True):
+        won = pairs = 0.0
+        for i, j in np.ndindex(60, 60):
+            if group[i] == group[j] >= 0:
+                pairs += first[i] * second[j]
+                won += first[i] * second[j] * ((items[i] > items[j]) + 0.5 * (items[i] == items[j]))
+        assert value == pytest.approx(won / pairs)
+    np.testing.assert_array_equal(
+        intervals.auc_within(np.zeros(60, int))(items, weights, others), intervals.weighted_auc(items, weights, others)
+    )
+    assert np.isnan(intervals.auc_within(np.where(positive, 0, 1))(items, weights, others)).all()

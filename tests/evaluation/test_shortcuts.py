@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from dark_halo_scope.evaluation.dataset_config import ShortcutSettings
 from dark_halo_scope.evaluation.hybrids import geometry
-from dark_halo_scope.evaluation.intervals import evaluate, weighted_auc
+from dark_halo_scope.evaluation.intervals import auc_within, evaluate, weighted_auc
 from dark_halo_scope.evaluation.shortcuts import (
     TOO_FEW,
     PairSample,
@@ -66,8 +66,8 @@ def test_a_classifier_scored_on_its_own_rows_would_have_found_something_in_noise
     model = LogisticRegression(max_iter=300).fit(features, labels)
     in_sample = model.predict_proba(features)[:, 1]
     assert evaluate(weighted_auc, in_sample[:150], in_sample[150:]) > 0.85
-    held_out = held_out_scores(LogisticRegression(max_iter=300), first, second, np.arange(150) // 5, 5)
-    assert abs(evaluate(weighted_auc, *held_out) - 0.5) < 0.11
+    *held_out, folds = held_out_scores(LogisticRegression(max_iter=300), first, second, np.arange(150) // 5, 5)
+    assert abs(evaluate(auc_within(folds), *held_out) - 0.5) < 0.11
 
 
 def test_an_arc_is_found_in_annulus_and_profile_but_not_in_the_corners() -> None:
@@ -145,6 +145,39 @@ def test_resampled_noise_of_unpaired_controls_is_noticed_in_the_corners() -> Non
     assert found["corner_noise"]["boosting"]["interval"][0] > 0.9
 
 
+def _uneven(rng: np.random.Generator, n: int, separation: float) -> tuple[UnpairedSample, UnpairedSample]:
+    """Classes with very different shares of each cell; `separation` apart in their first observing condition."""
+    cells = rng.integers(0, 30, 4 * n)
+    positive = rng.random(4 * n) < np.where(cells % 5 == 0, 0.95, 0.2)
+    samples = []
+    for chosen, mean in ((positive, separation), (~positive, 0.0)):
+        index = np.flatnonzero(chosen)[:n]
+        where = geometry(np.full(len(index), 1.5), np.full(len(index), 1.3), (SIZE, SIZE))
+        # Few values, so that boosting's bins can lie between the classes.
+        metadata = rng.integers(0, 20, (len(index), 2)) / 20 + mean
+        samples.append(UnpairedSample(_noise(rng, len(index)), where, metadata, np.arange(len(index)), cells[index]))
+    return samples[0], samples[1]
+
+
+def test_classes_with_other_shares_of_each_fold_are_told_apart_perfectly_or_not_at_all() -> None:
+    """Ranks pooled over folds gave 0.91-0.96 for a perfect separation."""
+    apart = measure_unpaired(*_uneven(np.random.default_rng(8), 240, 2.0), SETTINGS, seed=1)["metadata"]
+    assert {model: auc["value"] for model, auc in apart.items()} == {"logistic": 1.0, "boosting": 1.0}
+    assert [auc["interval"] for auc in apart.values()] == [[1.0, 1.0], [1.0, 1.0]]
+    alike = measure_unpaired(*_uneven(np.random.default_rng(9), 240, 0.0), SETTINGS, seed=1)["metadata"]
+    for auc in alike.values():
+        assert abs(auc["value"] - 0.5) < 0.1
+        assert auc["interval"][0] < 0.5 < auc["interval"][1]
+
+
+def test_a_class_that_lies_in_cells_of_its_own_fold_gives_words_not_a_number() -> None:
+    """Nothing was learnt about it elsewhere, or nothing is there to compare it with."""
+    positive, negative = _unpaired(120, 0), _unpaired(100, 1)
+    alone = replace(negative, cell=np.full(100, 77))
+    found = measure_unpaired(positive, alone, SETTINGS, seed=1)
+    assert found["metadata"] == {"logistic": TOO_FEW, "boosting": TOO_FEW}
+
+
 def test_few_unpaired_controls_give_words_not_numbers() -> None:
     found = measure_unpaired(_unpaired(120, 0), _unpaired(SETTINGS.min_pairs - 1, 1), SETTINGS, seed=1)
     assert found["metadata"] == {"logistic": TOO_FEW, "boosting": TOO_FEW}
@@ -158,8 +191,8 @@ def test_all_pairs_of_a_cell_lie_in_one_fold() -> None:
     sign = rng.choice([-1.0, 1.0], 20)[cells][:, None]
     one_hot = np.eye(20)[cells]
     positive, negative = sign * one_hot, -sign * one_hot
-    scores = held_out_scores(LogisticRegression(), positive, negative, cells, 5)
-    assert evaluate(weighted_auc, *scores) == pytest.approx(0.5, abs=1e-9)
+    *scores, folds = held_out_scores(LogisticRegression(), positive, negative, cells, 5)
+    assert evaluate(auc_within(folds), *scores) == pytest.approx(0.5, abs=1e-9)
 
 
 def test_too_few_pairs_or_a_single_cell_give_words_not_numbers() -> None:

@@ -103,15 +103,44 @@ def weighted_auc(items: FloatArray, positive_weights: FloatArray, negative_weigh
     Returns:
         (B,) AUCs; NaN where a replicate has no positive or no negative.
     """
+    won, pairs = _won(items, positive_weights, negative_weights)
+    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+
+
+def auc_within(groups: ArrayLike) -> PairedStatistic:
+    """The AUC whose positives are compared with negatives of their own group only. A paired statistic.
+
+    Comparisons won and comparisons made are summed over groups. Scores of folds come from different models, and folds
+    have different shares of the classes: pooled, neither scores nor ranks can be compared.
+
+    Args:
+        groups: which group each item is of, (M,), for the first sample's items, then the second's; items of a group
+            below 0 are compared with none.
+    """
+    group = np.asarray(groups)
+    members = [np.flatnonzero(group == name) for name in np.unique(group[group >= 0])]
+
+    def statistic(items: FloatArray, positive_weights: FloatArray, negative_weights: FloatArray) -> FloatArray:
+        won, pairs = np.zeros((2, len(positive_weights)))
+        for index in members:
+            here = _won(items[index], positive_weights[:, index], negative_weights[:, index])
+            won, pairs = won + here[0], pairs + here[1]
+        return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+
+    return statistic
+
+
+def _won(
+    items: FloatArray, positive_weights: FloatArray, negative_weights: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """(B,), (B,) comparisons of a positive with a negative that it wins, a tie one half, and all that there are."""
     order = np.argsort(items, kind="stable")
     ranked = items[order]
     starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
     positive = np.add.reduceat(positive_weights[:, order], starts, axis=1)
     negative = np.add.reduceat(negative_weights[:, order], starts, axis=1)
     below = np.cumsum(negative, axis=1) - 0.5 * negative
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    won = (positive * below).sum(axis=1)
-    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+    return (positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1)
 
 
 def weighted_mean(items: FloatArray, first_weights: FloatArray, second_weights: FloatArray) -> FloatArray:
@@ -176,6 +205,8 @@ def two_sample_bootstrap(
 ) -> Interval:
     """Percentile interval from resampling the hosts of two samples that are no pairs, each by itself.
 
+    A resample that has nothing to compare does not count.
+
     Args:
         statistic: a paired statistic.
         first: scores, (N,).
@@ -192,7 +223,7 @@ def two_sample_bootstrap(
         weight_b = _multiplicities(rng, count, int(host_b.max()) + 1)[:, host_b]
         nothing_a, nothing_b = np.zeros_like(weight_a), np.zeros_like(weight_b)
         values.append(statistic(items, np.hstack([weight_a, nothing_b]), np.hstack([nothing_a, weight_b])))
-    low, high = np.quantile(np.concatenate(values), [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.nanquantile(np.concatenate(values), [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
 
 

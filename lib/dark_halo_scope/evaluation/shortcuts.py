@@ -2,7 +2,8 @@
 
 None of these numbers decides anything. Against plain controls a radial profile reaches 0.95 by construction, because an
 injection adds light; against ring-shuffled arcs an annulus's flux has 0.50. Every AUC is measured on cells of sky that
-the classifier was not fitted on: fitted and scored on the same rows, pure noise gives 0.87.
+the classifier was not fitted on: fitted and scored on the same rows, pure noise gives 0.87. Scores of one fold are
+compared with each other only (`auc_within`), because each fold has a model of its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +23,11 @@ from dark_halo_scope.evaluation.dataset_config import ShortcutSettings
 from dark_halo_scope.evaluation.hybrids import Geometry
 from dark_halo_scope.evaluation.intervals import (
     FloatArray,
+    auc_within,
     evaluate,
     host_bootstrap,
     permutation_null,
     two_sample_bootstrap,
-    weighted_auc,
 )
 
 Images = NDArray[np.floating]
@@ -128,11 +129,14 @@ def _unpaired_aucs(
     result: dict[str, Any] = {}
     with threadpool_limits(limits=1):
         for name, model in _models(settings).items():
-            scores = _held_out(model, first, second, cells, settings.folds)
-            interval = two_sample_bootstrap(weighted_auc, *scores, hosts, rng, settings.bootstraps, settings.confidence)
-            weights = np.repeat([1.0, 0.0], [len(first), len(second)])[None]
+            one, other, folds = _held_out(model, first, second, cells, settings.folds)
+            auc, weights = auc_within(folds), np.repeat([1.0, 0.0], [len(first), len(second)])[None]
+            value = float(auc(np.concatenate([one, other]), weights, 1 - weights)[0])
+            if np.isnan(value):  # no fold has both classes, or could learn from both
+                return {"logistic": TOO_FEW, "boosting": TOO_FEW}
+            interval = two_sample_bootstrap(auc, one, other, hosts, rng, settings.bootstraps, settings.confidence)
             result[name] = {
-                "value": float(weighted_auc(np.concatenate(scores), weights, 1 - weights)[0]),
+                "value": value,
                 "n": len(first),
                 "negatives": len(second),
                 "hosts": sum(len(np.unique(host)) for host in hosts),
@@ -158,7 +162,7 @@ def shortcut_aucs(
     # Boosting on a few thousand rows waits for its threads far longer than it computes where cores are shared.
     with threadpool_limits(limits=1):
         return {
-            name: _summary(*held_out_scores(model, positive, negative, cells, settings.folds), hosts, settings, rng)
+            name: _paired_auc(*held_out_scores(model, positive, negative, cells, settings.folds), hosts, settings, rng)
             for name, model in _models(settings).items()
         }
 
@@ -174,30 +178,27 @@ def _models(settings: ShortcutSettings) -> Mapping[str, Any]:
 
 def held_out_scores(
     model: Any, positive: FloatArray, negative: FloatArray, cells: NDArray[np.int64], folds: int
-) -> tuple[FloatArray, FloatArray]:
-    """Scores (N,), (N,) of each pair by a model fitted on other cells, as ranks in [0, 1] within the fold.
+) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
+    """Scores (N,), (N,) of each pair by a model fitted on other cells, and the folds (2N,) of positives and negatives.
 
-    Ranks make folds comparable: two models' raw scores have different zero points, which would blur a pooled AUC.
+    They are probabilities of the fold's own model, comparable within the fold alone.
     """
     return _held_out(model, positive, negative, np.tile(cells, 2), folds)
 
 
 def _held_out(
     model: Any, positive: FloatArray, negative: FloatArray, groups: NDArray[np.int64], folds: int
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
     n = len(positive)
     features = np.nan_to_num(np.concatenate([positive, negative]).astype(np.float64))
     labels = np.repeat([1, 0], [n, len(negative)])
-    scores = np.empty(len(labels))
+    scores, fold = np.zeros(len(labels)), np.full(len(labels), -1, dtype=np.intp)
     splitter = GroupKFold(n_splits=min(folds, len(np.unique(groups))))
-    for fit, held_out in splitter.split(features, labels, groups):
-        if len(np.unique(labels[fit])) < 2:  # all cells of a class are held out: nothing to learn from
-            scores[held_out] = 0.5
-            continue
-        probability = model.fit(features[fit], labels[fit]).predict_proba(features[held_out])[:, 1]
-        order = np.unique(probability, return_inverse=True)[1]
-        scores[held_out] = order / max(order.max(), 1)
-    return scores[:n], scores[n:]
+    for number, (fit, held_out) in enumerate(splitter.split(features, labels, groups)):
+        if len(np.unique(labels[fit])) == 2:  # else all cells of a class are held out: nothing to learn from
+            scores[held_out] = model.fit(features[fit], labels[fit]).predict_proba(features[held_out])[:, 1]
+            fold[held_out] = number
+    return scores[:n], scores[n:], fold
 
 
 def core_pixels(images: Images, settings: ShortcutSettings) -> FloatArray:
@@ -255,17 +256,19 @@ def core_brightness_ratio(sample: PairSample) -> float:
     return float((sample.positive * core).sum(dtype=np.float64) / (sample.control * core).sum(dtype=np.float64))
 
 
-def _summary(
+def _paired_auc(
     first: FloatArray,
     second: FloatArray,
+    folds: NDArray[np.intp],
     hosts: NDArray[np.intp],
     settings: ShortcutSettings,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    interval = host_bootstrap(weighted_auc, first, second, hosts, rng, settings.bootstraps, settings.confidence)
-    null = permutation_null(weighted_auc, first, second, hosts, rng, settings.permutations, settings.confidence)
+    auc = auc_within(folds)
+    interval = host_bootstrap(auc, first, second, hosts, rng, settings.bootstraps, settings.confidence)
+    null = permutation_null(auc, first, second, hosts, rng, settings.permutations, settings.confidence)
     return {
-        "value": evaluate(weighted_auc, first, second),
+        "value": evaluate(auc, first, second),
         "n": len(first),
         "hosts": len(np.unique(hosts)),
         "interval": [interval.low, interval.high],
