@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
+from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.manifest import load_manifest, verified_paths
 from dark_halo_scope.evaluation.check_dataset import main
+from dark_halo_scope.evaluation.dataset_rows import read_rows
 from dark_halo_scope.images.codec import decode_stamp, encode_stamp
 from stamp_scene import as_control, stamp_rows, write_negatives, write_stamps
 
@@ -152,16 +156,26 @@ def test_a_split_without_rows_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_numbers_do_not_depend_on_how_rows_lie_in_files(tmp_path: Path) -> None:
-    rows = stamp_rows(80)
+    rows = _half_controls(stamp_rows(240), 1.25)
+    settings = {"max_decoded": 200, "shortcuts": {**QUICK["shortcuts"], "max_pairs": 80}}
     reports = []
     for name, order, files in (("a", rows, 1), ("b", rows[::-1], 5)):
         folder = tmp_path / name
         folder.mkdir()
-        reports.append(_check(folder, order, files=files))
+        reports.append(_check(folder, order, settings, files=files))
     for report in reports:
         report.pop("stamps_sha256")
-    for key in ("counts", "distributions", "split_integrity", "pixels", "verdict"):
-        assert reports[0][key] == reports[1][key]
+    assert reports[0]["shortcuts"]["pairs"] == 80
+    assert set(reports[0]["shortcuts"]["auc"]) == {"control", "hard_negative", "unpaired"}
+    assert reports[0] == reports[1]
+
+
+def test_little_is_held_of_a_row_whatever_its_columns(tmp_path: Path) -> None:
+    write_stamps(tmp_path, stamp_rows(600), files=2)
+    rows = read_rows(verified_paths(load_manifest(tmp_path / "stamps.json")))
+    held = sum(value.nbytes for value in vars(rows).values() if isinstance(value, np.ndarray))
+    assert held / len(rows) < 120
+    assert len(rows) == 600
 
 
 def test_of_a_large_dataset_only_some_pixels_are_looked_at(tmp_path: Path) -> None:
@@ -216,7 +230,34 @@ def test_confusers_are_checked_and_compared_too(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     quality = _check(damaged, stamp_rows(120), negatives=write_negatives(damaged, confusers)[0])
-    assert any("not readable" in reason for reason in quality["reasons"])
+    assert any("have a negative stamp that is not readable" in reason for reason in quality["reasons"])
+    assert quality["pixels"]["bad"]["positive"] == {"missing": 0, "not readable": 0, "not finite": 0}
+
+
+def test_stamps_of_two_sizes_are_refused_as_packing_does(tmp_path: Path) -> None:
+    rows = stamp_rows(40)
+    for row in rows[:2]:
+        row["stamp_size"] = 64
+    with pytest.raises(BadInputError, match=r"Stamps of sizes \[32, 64\] cannot share an array"):
+        _check(tmp_path, rows)
+
+
+def test_a_stamp_of_another_size_than_its_row_says_is_not_readable(tmp_path: Path) -> None:
+    rows = stamp_rows(40)
+    rows[3]["ctrl_stamp_npz"] = encode_stamp(np.zeros((3, 31, 31), np.float32))
+    quality = _check(tmp_path, rows)
+    assert any("control stamp that is not readable" in reason for reason in quality["reasons"])
+
+
+def test_splits_are_judged_by_the_seed_that_made_them(tmp_path: Path) -> None:
+    rows = stamp_rows(200)
+    for row in rows:
+        row["split"] = str(split_of_cells([row["healpix_128"]], 7)[0])
+        row["source_id"] = row["split"] + row["source_id"]
+    assert _check(tmp_path, rows, facts={"split_seed": 7})["verdict"] == "accepted"
+    folder = tmp_path / "default"
+    folder.mkdir()
+    assert any("not their cell's" in reason for reason in _check(folder, rows)["reasons"])
 
 
 def test_arcs_of_one_colour_are_noticed_and_arcs_of_many_are_not(tmp_path: Path) -> None:
@@ -244,6 +285,21 @@ def test_arcs_of_one_colour_are_noticed_and_arcs_of_many_are_not(tmp_path: Path)
     assert not any("one colour" in sentence for sentence in found["many"]["warnings"])
 
 
+def test_arcs_of_one_colour_are_noticed_in_whatever_seeing_each_band_has(tmp_path: Path) -> None:
+    """Flux within an annulus scattered with the bands' PSFs, and hid the constant colours of the earlier pipeline."""
+    rng = np.random.default_rng(3)
+    rows = stamp_rows(120)
+    for row in rows:
+        control, positive = decode_stamp(row["ctrl_stamp_npz"]), decode_stamp(row["stamp_npz"])
+        arc = (positive - control) * 10 ** (-0.4 * np.array([-0.3225, 0.0, 0.21]))[:, None, None]
+        blurred = [gaussian_filter(plane, rng.uniform(0.5, 3), mode="constant") for plane in arc]
+        row["stamp_npz"] = encode_stamp(control + np.stack(blurred))
+    found = _check(tmp_path, rows)["shortcuts"]["arc_colours"]
+    assert found["g_minus_r"]["constant"]
+    assert found["r_minus_z"]["constant"]
+    assert found["g_minus_r"]["median"] == pytest.approx(-0.3225, abs=0.01)
+
+
 def test_splits_in_the_wrong_proportions_are_refused(tmp_path: Path) -> None:
     """26, 39 and 35% were once taken for 70, 15 and 15%."""
     rows = stamp_rows(400)
@@ -269,6 +325,14 @@ def test_what_a_column_lacks_and_what_repeats_is_said(tmp_path: Path) -> None:
     assert quality["duplicates"] == 1
     assert any("1 rows repeat others" in sentence for sentence in quality["warnings"])
     assert any("z_phot" in sentence for sentence in quality["warnings"])
+    assert quality["distributions"]["train"]["theta_e_arcsec_true"]["p50"] == 1.5
+
+
+def test_replicates_of_an_unpaired_control_repeat_it_as_packing_counts_them(tmp_path: Path) -> None:
+    rows = stamp_rows(120)
+    for row in rows[:4]:  # two hosts with two replicates each
+        as_control(row)
+    assert _check(tmp_path, rows)["duplicates"] == 2
 
 
 def test_grid_cells_and_classes_are_counted_in_every_stratum(tmp_path: Path) -> None:
@@ -284,3 +348,16 @@ def test_grid_cells_and_classes_are_counted_in_every_stratum(tmp_path: Path) -> 
         row["config_id"] = "cell0" if row["objid"] > 4 else "cell1"
     uneven = _check(tmp_path, rows)
     assert any("Grid cells occur unevenly" in sentence for sentence in uneven["warnings"])
+
+
+def test_a_grid_cell_that_a_stratum_lacks_counts_there_as_none(tmp_path: Path) -> None:
+    rows = stamp_rows(240)
+    for row in rows:
+        host = row["objid"]
+        row |= {"psf_bin": host % 2, "depth_bin": 0, "config_id": f"cell{host // 2 % (2 if host % 2 else 3)}"}
+    quality = _check(tmp_path, rows)
+    lacking = quality["balance"]["train"]["psf1 depth0"]
+    assert (lacking["cells"], lacking["rarest"]) == (2, 0)
+    assert quality["balance"]["train"]["psf0 depth0"]["cells"] == 3
+    assert quality["balance"]["train"]["psf0 depth0"]["rarest"] > 0
+    assert any("Grid cells occur unevenly" in sentence for sentence in quality["warnings"])

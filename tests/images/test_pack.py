@@ -264,8 +264,8 @@ def test_a_good_row_is_no_duplicate_of_a_failed_one(tmp_path: Path) -> None:
     assert _facts(_pack(tmp_path, rows + copies))["excluded"] == {"cutout failed": 20}
 
 
-def test_rows_without_an_identity_of_their_own_are_kept(tmp_path: Path) -> None:
-    """Replicates of a host are different arcs; only the same task in two selection sets is a duplicate."""
+def test_a_task_in_two_selection_sets_is_packed_once(tmp_path: Path) -> None:
+    """Replicates of a host are different arcs, and stay."""
     rows = stamp_rows(10)
     copies = [{**row, "task_id": row["task_id"][::-1], "selection_set_id": "other"} for row in rows]
     assert _facts(_pack(tmp_path, rows + copies))["excluded"] == {"duplicate": 10}

@@ -102,6 +102,7 @@ def write_stamps(
     files: int = 3,
     change: Callable[[pa.Table], pa.Table] | None = None,
     extra: tuple[str, ...] = (),
+    facts: dict[str, Any] | None = None,
 ) -> tuple[Path, Manifest]:
     """Publish the rows as `files` stamp files behind stamps.json."""
     output = folder / "stamps.json"
@@ -110,4 +111,4 @@ def write_stamps(
             table = pa.Table.from_pylist(rows[number::files], schema=stamp_schema(extra)).sort_by("task_id")
             table = change(table) if change else table
             (work.prefix / f"stamps-train-{number:04d}-000.parquet").write_bytes(parquet_bytes(table))
-        return output, work.publish(rows_out=len(rows))
+        return output, work.publish(rows_out=len(rows), facts=facts or {})

@@ -6,6 +6,7 @@ its outputs, and the numbers that explain a refusal with them. `pack_images` ref
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dark_halo_scope.catalogue.splits import SPLIT_SEED
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
-from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import Manifest, load_manifest, verified_paths, write_result
 from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
+from dark_halo_scope.evaluation.dataset_rows import CONFUSERS, DatasetRows, read_rows
 from dark_halo_scope.evaluation.hybrids import Geometry, geometry
 from dark_halo_scope.evaluation.pairs import column, host_labels, lens_centres, true_theta_e
 from dark_halo_scope.evaluation.quality import (
-    CONFUSERS,
     arc_colours,
     arc_fluxes,
     balance,
@@ -30,11 +31,8 @@ from dark_halo_scope.evaluation.quality import (
     distributions,
     duplicates,
     failures,
-    negative_kinds,
-    null_shares,
     refusals,
     split_integrity,
-    usable_rows,
     warnings,
 )
 from dark_halo_scope.evaluation.shortcuts import (
@@ -45,83 +43,93 @@ from dark_halo_scope.evaluation.shortcuts import (
     measure_unpaired,
 )
 from dark_halo_scope.images.codec import NpzError, decode_stamp
-from dark_halo_scope.injection.schema import UNPAIRED, require_columns
+from dark_halo_scope.injection.schema import UNPAIRED
 from dark_halo_scope.survey.names import PIXEL_SCALE
 
 MODULE = "dark_halo_scope.evaluation.check_dataset"
 
 _BLOBS = {"positive": "stamp_npz", "control": "ctrl_stamp_npz", "hard_negative": "hardneg_stamp_npz"}
-_REQUIRED = (
-    *("task_id", "brickname", "ra", "dec", "split", "healpix_128", "cutout_ok", "cutout_reason", "is_control"),
-    *("theta_e_arcsec", "psfsize_r", "source_id", "sampling_weight", "config_id", "replicate", "control_kind"),
-)
+NEGATIVE = "negative"
 # Observing conditions that a network may be given.
 _METADATA = ("psfsize_g", "psfsize_r", "psfsize_z", "psfdepth_g", "psfdepth_r", "psfdepth_z", "ebv")
+# What the classifiers need to know of a row.
+_SAMPLED = (
+    *("brickname", "objid", "ra", "dec", "healpix_128", "control_kind", "theta_e_arcsec", "theta_e_arcsec_true"),
+    *("host_offset_x_arcsec", "host_offset_y_arcsec", *_METADATA),
+)
 _BATCH_ROWS = 128
 
 _logger = logging.getLogger(__name__)
 
 
-def read_rows(paths: Sequence[Path]) -> pa.Table:
-    """Every row of the stamp files without its stamps, and its place: file `_file`, row `_row`.
+@dataclass(frozen=True)
+class Sample:
+    """Whole rows that were drawn, by their task_id's hash, and their pixels.
 
-    Raises:
-        BadInputError: no file, or a column is missing.
+    rows: columns of `_SAMPLED`, (N,).
+    images: kind -> (N, 3, H, W) nanomaggies per pixel.
     """
-    tables = []
-    for number, path in enumerate(paths):
-        names = pq.read_schema(path).names
-        require_columns(names, (*_REQUIRED, *_BLOBS.values()), str(path))
-        table = pq.read_table(path, columns=[name for name in names if not name.endswith("_npz")])
-        table = table.append_column("_file", pa.array(np.full(table.num_rows, number), pa.int64()))
-        tables.append(table.append_column("_row", pa.array(np.arange(table.num_rows), pa.int64())))
-    if not tables:
-        raise BadInputError("The stamps' manifest names no Parquet file; inject again.")
-    return pa.concat_tables(tables, promote_options="permissive")
+
+    rows: pa.Table
+    images: Mapping[str, NDArray[np.float32]]
 
 
 def inspect_pixels(
-    paths: Sequence[Path], rows: pa.Table, chosen: NDArray[np.intp], kept: NDArray[np.intp]
-) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]], dict[str, NDArray[np.intp]]]:
+    rows: DatasetRows, chosen: NDArray[np.intp], kept: NDArray[np.intp]
+) -> tuple[dict[str, Any], dict[str, Sample]]:
     """Decode the stamps of some usable rows, batch by batch.
 
     Args:
-        paths: stamp files.
-        rows: of `read_rows`.
+        rows: of the dataset.
         chosen: rows to decode.
         kept: those of them whose pixels are wanted.
 
     Returns:
-        The report; of the `kept` rows that are whole, the pixels by kind (K, 3, H, W), with those of negatives (which
-        are no pairs) as kind `negative`; and which rows these are, of pairs under `pair`, of the others under
-        `negative`.
+        The report; and of the `kept` rows that are whole, those with partners under `pair`, the others under
+        `negative`, where there are any.
     """
-    bad = {kind: {"missing": 0, "not readable": 0, "not finite": 0} for kind in _BLOBS}
-    pictures: dict[str, list[NDArray[np.float32]]] = {kind: [] for kind in (*_BLOBS, "negative")}
-    whole: dict[str, list[int]] = {"pair": [], "negative": []}
-    is_control, wanted = column(rows, "is_control") == 1, set(kept.tolist())
-    files, places = rows["_file"].to_numpy(), rows["_row"].to_numpy()
+    bad = {kind: {"missing": 0, "not readable": 0, "not finite": 0} for kind in (*_BLOBS, NEGATIVE)}
+    blobs = {"pair": _BLOBS, NEGATIVE: {NEGATIVE: _BLOBS["positive"]}}
+    pictures: dict[str, list[NDArray[np.float32]]] = {kind: [] for kind in bad}
+    tables: dict[str, list[pa.Table]] = {group: [] for group in blobs}
+    tasks: dict[str, list[int]] = {group: [] for group in blobs}
+    wanted = set(kept.tolist())
     with Progress(len(chosen), "Decoding (rows)") as progress:
-        for number in np.unique(files[chosen]).tolist():
-            by_place = {int(places[index]): int(index) for index in chosen[files[chosen] == number]}
+        for number in np.unique(rows.file[chosen]).tolist():
+            by_place = {int(rows.row[index]): int(index) for index in chosen[rows.file[chosen] == number]}
             start = 0
-            with pq.ParquetFile(paths[number]) as file:
-                for batch in file.iter_batches(_BATCH_ROWS, columns=list(_BLOBS.values())):
+            with pq.ParquetFile(rows.paths[number]) as file:
+                names = [name for name in _SAMPLED if name in file.schema_arrow.names]
+                for batch in file.iter_batches(_BATCH_ROWS, columns=[*names, *_BLOBS.values()]):
+                    taken: dict[str, list[int]] = {group: [] for group in blobs}
                     for offset in range(batch.num_rows):
                         index = by_place.get(start + offset)
                         if index is None:
                             continue
-                        kinds = ("positive",) if is_control[index] else tuple(_BLOBS)
-                        images = {k: _decoded(batch[_BLOBS[k]][offset].as_py(), bad[k]) for k in kinds}
+                        group = NEGATIVE if rows.control[index] else "pair"
+                        images = {
+                            kind: _decoded(batch[blob][offset].as_py(), rows.size, bad[kind])
+                            for kind, blob in blobs[group].items()
+                        }
                         progress.advance()
                         if index in wanted and all(image is not None for image in images.values()):
-                            whole["negative" if is_control[index] else "pair"].append(index)
+                            taken[group].append(offset)
+                            tasks[group].append(int(rows.task[index]))
                             for kind, image in images.items():
-                                pictures["negative" if is_control[index] else kind].append(image)  # type: ignore[arg-type]
+                                pictures[kind].append(image)  # type: ignore[arg-type]
+                    for group, offsets in taken.items():
+                        if offsets:
+                            tables[group].append(pa.Table.from_batches([batch.select(names).take(pa.array(offsets))]))
                     start += batch.num_rows
-    report = {"rows_decoded": len(chosen), "bad": bad}
-    stacked = {kind: np.stack(found) for kind, found in pictures.items() if found}
-    return report, stacked, {name: np.array(found, dtype=np.intp) for name, found in whole.items()}
+    samples = {}
+    for group, found in tasks.items():
+        if found:
+            # Whatever file a row came from: numbers must not depend on it.
+            order = np.argsort(np.array(found, dtype=np.uint64))
+            table = pa.concat_tables(tables[group], promote_options="permissive").take(pa.array(order))
+            # Kind by kind, so that what is stacked is held once.
+            samples[group] = Sample(table, {kind: np.stack(pictures.pop(kind))[order] for kind in blobs[group]})
+    return {"rows_decoded": len(chosen), "bad": bad}, samples
 
 
 def check(
@@ -137,52 +145,49 @@ def check(
     """
     rng = np.random.default_rng(settings.seed)
     rows = read_rows(paths)
-    usable = usable_rows(rows)
-    is_control = column(rows, "is_control") == 1
-    candidates = np.flatnonzero(usable)
-    # Drawn by rank of task_id: which rows are looked at does not depend on how they lie in files.
-    ranked = candidates[np.argsort(rows["task_id"].to_numpy(zero_copy_only=False)[candidates].astype(str))]
-    pairs, others = ranked[~is_control[ranked]], ranked[is_control[ranked]]
+    # Drawn by rank of task_id's hash: which rows are looked at does not depend on how they lie in files.
+    candidates = np.flatnonzero(rows.usable)
+    ranked = candidates[np.argsort(rows.task[candidates])]
+    pairs = ranked[~rows.control[ranked]]
     kept = rng.choice(pairs, min(len(pairs), settings.shortcuts.max_pairs), replace=False)
-    kind = negative_kinds(rows)
     # A generator of its own: which pairs and pixels are looked at does not depend on the negatives' number.
     draw = np.random.default_rng([settings.seed, 1])
-    for name in (UNPAIRED, CONFUSERS):
-        of_kind = others[kind[others] == name]
-        drawn = draw.choice(of_kind, min(len(of_kind), settings.shortcuts.max_pairs), replace=False)
+    for group in (UNPAIRED, CONFUSERS):
+        of_group = ranked[rows.negatives(group)[ranked]]
+        drawn = draw.choice(of_group, min(len(of_group), settings.shortcuts.max_pairs), replace=False)
         kept = np.union1d(kept, drawn)
     if len(ranked) > settings.max_decoded:
         ranked = np.union1d(rng.choice(ranked, settings.max_decoded, replace=False), kept)
-    pixels, images, whole = inspect_pixels(paths, rows, np.sort(ranked), kept)
+    pixels, samples = inspect_pixels(rows, np.sort(ranked), kept)
     report: dict[str, Any] = {
         "stamps_sha256": stamps.sha256,
         "negatives_sha256": [manifest.sha256 for manifest in negatives],
-        "rows": rows.num_rows,
+        "rows": len(rows),
         "counts": counts(rows, settings),
-        "failed_fraction": float(np.mean(~usable)) if len(usable) else 0.0,
+        "failed_fraction": float(np.mean(~rows.usable)) if len(rows) else 0.0,
         "failures": failures(rows),
         "pixels": pixels,
         "distributions": distributions(rows),
-        "split_integrity": split_integrity(rows, settings),
+        "split_integrity": split_integrity(rows, settings, stamps.facts.get("split_seed", SPLIT_SEED)),
         "duplicates": duplicates(rows),
-        "nulls": null_shares(rows),
+        "nulls": dict(rows.nulls),
         "balance": balance(rows),
-        "shortcuts": _shortcuts(rows, images, whole, settings),
+        "shortcuts": _shortcuts(samples, settings),
     }
     reasons = refusals(report, settings)
     return report | {
-        "warnings": warnings(report, settings),
+        "warnings": warnings(report),
         "verdict": "refused" if reasons else "accepted",
         "reasons": reasons,
     }
 
 
-def _decoded(blob: bytes | None, problems: dict[str, int]) -> NDArray[np.float32] | None:
+def _decoded(blob: bytes | None, size: int, problems: dict[str, int]) -> NDArray[np.float32] | None:
     if blob is None:
         problems["missing"] += 1
         return None
     try:
-        image = decode_stamp(blob)
+        image = decode_stamp(blob, size=size)
     except NpzError:
         problems["not readable"] += 1
         return None
@@ -192,35 +197,32 @@ def _decoded(blob: bytes | None, problems: dict[str, int]) -> NDArray[np.float32
     return image
 
 
-def _shortcuts(
-    rows: pa.Table,
-    images: Mapping[str, NDArray[np.float32]],
-    whole: Mapping[str, NDArray[np.intp]],
-    settings: DatasetCheckSettings,
-) -> dict[str, Any]:
-    if not len(whole["pair"]):
+def _shortcuts(samples: Mapping[str, Sample], settings: DatasetCheckSettings) -> dict[str, Any]:
+    if "pair" not in samples:
         return {"pairs": 0}
-    pairs = rows.take(pa.array(whole["pair"]))
+    pairs, images = samples["pair"].rows, samples["pair"].images
     where = _geometry(pairs, pairs, images["positive"].shape[-2:])
     sample = PairSample(
         images["positive"], images["control"], images["hard_negative"], where, host_labels(pairs), _cells(pairs)
     )
     aucs = measure_shortcuts(sample, settings.shortcuts, settings.seed)
     positive = UnpairedSample(sample.positive, where, _metadata(pairs), sample.host, sample.cell)
-    kind = negative_kinds(rows)[whole["negative"]]
-    for name in (UNPAIRED, CONFUSERS):
-        here = np.flatnonzero(kind == name)
-        if len(here):
-            others = rows.take(pa.array(whole["negative"][here]))
-            # Galaxies without a lens borrow the Einstein radii of positives, so that both have the same annuli.
-            lent = pairs.take(pa.array(np.arange(len(here)) % pairs.num_rows))
-            pixels = images["negative"][here]
-            around = _geometry(lent, others, pixels.shape[-2:])
-            negative = UnpairedSample(pixels, around, _metadata(others), host_labels(others), _cells(others))
-            aucs[name] = measure_unpaired(positive, negative, settings.shortcuts, settings.seed)
-    arcs = arc_fluxes(sample.positive - sample.control, where)
+    if NEGATIVE in samples:
+        kinds = samples[NEGATIVE].rows["control_kind"]
+        unpaired = np.array([kind in (None, "", UNPAIRED) for kind in kinds.to_pylist()])
+        for name, chosen in ((UNPAIRED, unpaired), (CONFUSERS, ~unpaired)):
+            here = np.flatnonzero(chosen)
+            if len(here):
+                others = samples[NEGATIVE].rows.take(pa.array(here))
+                # Galaxies without a lens borrow the Einstein radii of positives, so that both have the same annuli.
+                lent = pairs.take(pa.array(np.arange(len(here)) % pairs.num_rows))
+                pixels = samples[NEGATIVE].images[NEGATIVE][here]
+                around = _geometry(lent, others, pixels.shape[-2:])
+                negative = UnpairedSample(pixels, around, _metadata(others), host_labels(others), _cells(others))
+                aucs[name] = measure_unpaired(positive, negative, settings.shortcuts, settings.seed)
+    arcs = arc_fluxes(sample.positive - sample.control)
     return {
-        "pairs": len(pairs),
+        "pairs": pairs.num_rows,
         "core_brightness_ratio": core_brightness_ratio(sample),
         "arc_colours": arc_colours(arcs, settings.min_colour_scatter),
         "auc": aucs,

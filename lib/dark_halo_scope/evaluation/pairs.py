@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -92,14 +93,22 @@ def lens_centres(rows: pa.Table) -> NDArray[np.float64] | None:
 
 def host_labels(rows: pa.Table) -> NDArray[np.intp]:
     """Index of the host galaxy of each row: brick and object id, or the position where rows have no object id."""
-    if "objid" in rows.column_names and rows.column("objid").null_count == 0:
-        keys = [rows.column("brickname").to_pylist(), rows.column("objid").to_pylist()]
-    else:
-        # Six decimals of a degree (4 mas), as task ids have them.
-        keys = [np.round(column(rows, name), 6).tolist() for name in ("ra", "dec")]
-    seen: dict[tuple[object, object], int] = {}
-    labels = [seen.setdefault(key, len(seen)) for key in zip(*keys, strict=True)]
-    return np.array(labels, dtype=np.intp)
+    bricks = pd.factorize(rows.column("brickname").to_numpy())[0]
+    known = "objid" in rows.column_names and rows.column("objid").null_count == 0
+    objid = rows.column("objid").to_numpy() if known else None
+    return host_numbers(bricks, objid, column(rows, "ra"), column(rows, "dec"))
+
+
+def host_numbers(
+    brick: NDArray[np.integer],
+    objid: NDArray[np.integer] | None,
+    ra: NDArray[np.float64],
+    dec: NDArray[np.float64],
+) -> NDArray[np.intp]:
+    """(N,) numbers of hosts, in order of first appearance: of brick and object id, or of the position without ids."""
+    # Six decimals of a degree (4 mas), as task ids have them.
+    keys = {"brick": brick, "objid": objid} if objid is not None else {"ra": np.round(ra, 6), "dec": np.round(dec, 6)}
+    return pd.DataFrame(keys).groupby(list(keys), sort=False).ngroup().to_numpy().astype(np.intp)
 
 
 def stratum_masks(x: FloatArray, edges: tuple[float, ...]) -> dict[str, NDArray[np.bool_]]:

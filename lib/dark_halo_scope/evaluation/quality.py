@@ -1,192 +1,185 @@
 """What a dataset of stamps is made of, and whether it may be trained on: pure functions of its rows and images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import pandas as pd
 from numpy.typing import NDArray
 
 from dark_halo_scope.catalogue.crossmatch import close_pairs, separation
 from dark_halo_scope.catalogue.splits import SPLITS, TRAIN_BELOW, VAL_BELOW, healpix_cell, split_of_cells
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
-from dark_halo_scope.evaluation.hybrids import Geometry
-from dark_halo_scope.evaluation.pairs import column, stratum_masks, theta_e_over_psf
+from dark_halo_scope.evaluation.dataset_rows import CONFUSERS, DatasetRows
+from dark_halo_scope.evaluation.pairs import stratum_masks
 from dark_halo_scope.injection.schema import UNPAIRED
 
 # Columns whose distribution is reported, split by split.
 _DISTRIBUTIONS = (
-    *("theta_e_arcsec", "arc_snr", "arc_snr_maxpix", "magnification", "expected_arc_radius", "src_reff_arcsec"),
+    *(
+        "theta_e_arcsec",
+        "theta_e_arcsec_true",
+        "arc_snr",
+        "arc_snr_maxpix",
+        "magnification",
+        "expected_arc_radius",
+        "src_reff_arcsec",
+    ),
     *("src_mag_r", "lensed_mag_g", "lensed_mag_r", "lensed_mag_z", "psfsize_r", "psfdepth_r", "bad_pixel_frac"),
     *("wise_brightmask_frac", "sampling_weight", "z_phot"),
 )
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 _EXAMPLES = 5
-# What `control_kind` does not call unpaired: galaxies of a class of their own.
-CONFUSERS = "confusers"
 # `config_id` of a host whose parameters come from the prior, not from a cell of a grid.
 _NO_CELL = "PRIOR"
 _SHARES = {"train": TRAIN_BELOW, "val": VAL_BELOW - TRAIN_BELOW, "test": 1 - VAL_BELOW}
 
 
-def usable_rows(rows: pa.Table) -> NDArray[np.bool_]:
-    """Rows whose cutout succeeded."""
-    return column(rows, "cutout_ok") == 1
-
-
-def counts(rows: pa.Table, settings: DatasetCheckSettings) -> dict[str, Any]:
+def counts(rows: DatasetRows, settings: DatasetCheckSettings) -> dict[str, Any]:
     """Rows, usable rows, hosts, cells, controls, confusers by class and pairs per stratum of x, split by split.
 
     x = theta_E / psfsize_r; controls are those of an unpaired dataset.
     """
-    kind = _text(rows, "control_kind")
-    group = negative_kinds(rows)
-    usable = usable_rows(rows)
-    control = column(rows, "is_control") == 1
-    split = _text(rows, "split")
-    pair = usable & ~control
-    x = theta_e_over_psf(rows)
-    hosts = _hosts(rows)
+    unpaired, confusers = rows.negatives(UNPAIRED), rows.negatives(CONFUSERS)
     result: dict[str, Any] = {}
-    for name in SPLITS:
-        here = split == name
-        strata = stratum_masks(x[here & pair], settings.strata)
+    for number, name in enumerate(SPLITS):
+        here = rows.split == number
+        usable = here & rows.usable
+        strata = stratum_masks(rows.x[here & rows.pair], settings.strata)
         result[name] = {
             "rows": int(here.sum()),
-            "usable": int((here & usable).sum()),
-            "pairs": int((here & pair).sum()),
-            "controls": int((here & usable & (group == UNPAIRED)).sum()),
-            "confusers": _tally(kind[here & usable & (group == CONFUSERS)]),
-            "hosts": len(set(hosts[here & usable].tolist())),
-            "cells": len(np.unique(column(rows, "healpix_128")[here & usable])),
+            "usable": int(usable.sum()),
+            "pairs": int((here & rows.pair).sum()),
+            "controls": int((usable & unpaired).sum()),
+            "confusers": rows.tally("kind", usable & confusers),
+            "hosts": len(np.unique(rows.host[usable])),
+            "cells": len(np.unique(rows.cell[usable])),
             "strata": {stratum: int(mask.sum()) for stratum, mask in strata.items()},
         }
     return result
 
 
-def failures(rows: pa.Table) -> dict[str, int]:
+def failures(rows: DatasetRows) -> dict[str, int]:
     """Reason -> number of failed cutouts."""
-    reasons = [reason or "unknown" for reason in rows.filter(pa.array(~usable_rows(rows)))["cutout_reason"].to_pylist()]
-    return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+    found = rows.tally("reason", ~rows.usable)
+    unknown = int((~rows.usable).sum()) - sum(found.values()) + found.pop("", 0)
+    return found | ({"unknown": unknown} if unknown else {})
 
 
-def distributions(rows: pa.Table) -> dict[str, Any]:
+def distributions(rows: DatasetRows) -> dict[str, Any]:
     """Split -> column -> {n, missing, percentiles} over usable pairs, and the same weighted by sampling_weight.
 
     The weighted magnitudes are the prior's; the plain ones are the sample's, where a target arc_snr reweighted it.
+    One column at a time is in memory.
     """
-    pair = usable_rows(rows) & (column(rows, "is_control") != 1)
-    split = _text(rows, "split")
-    result: dict[str, Any] = {}
-    for name in SPLITS:
-        chosen = rows.filter(pa.array(pair & (split == name)))
-        weights = np.nan_to_num(column(chosen, "sampling_weight"))
-        result[name] = {
-            column_name: distribution(column(chosen, column_name), weights)
-            for column_name in _DISTRIBUTIONS
-            if column_name in rows.column_names
-        }
+    weights = rows.numbers("sampling_weight")
+    assert weights is not None, "read_rows asks for the column"
+    weights = np.nan_to_num(weights)
+    chosen = {name: rows.pair & (rows.split == number) for number, name in enumerate(SPLITS)}
+    result: dict[str, Any] = {name: {} for name in SPLITS}
+    for column_name in _DISTRIBUTIONS:
+        values = rows.numbers(column_name)
+        if values is not None:
+            for name, mask in chosen.items():
+                result[name][column_name] = distribution(values[mask], weights[mask])
     return result
 
 
-def split_integrity(rows: pa.Table, settings: DatasetCheckSettings) -> dict[str, Any]:
+def split_integrity(rows: DatasetRows, settings: DatasetCheckSettings, split_seed: int) -> dict[str, Any]:
     """Whether anything is on both sides of a split: cells, hosts, sources, or one object under two names.
+
+    Args:
+        rows: of the dataset.
+        settings: of the check.
+        split_seed: of the hash that gave cells their splits.
 
     Returns:
         Counts that must be 0, a few examples, pairs of hosts within `pair_radius_arcsec` (neighbours may be that close
         where cells meet), and `split_proportions` measured over hosts.
     """
-    split = _text(rows, "split")
-    ra, dec, cells = (column(rows, name) for name in ("ra", "dec", "healpix_128"))
-    cell = cells.astype(np.int64)
-    hosts = _hosts(rows)
-    first = np.unique(hosts, return_index=True)[1]
+    split, ra, dec = rows.split, rows.ra, rows.dec
+    first = np.unique(rows.host, return_index=True)[1]
     pairs = close_pairs(ra[first], dec[first], settings.pair_radius_arcsec)
     host_split = split[first]
     close = pairs[host_split[pairs[:, 0]] != host_split[pairs[:, 1]]]
     one, other = first[close[:, 0]], first[close[:, 1]]
     leaks = close[separation(ra[one], dec[one], ra[other], dec[other]) <= settings.same_object_arcsec]
-    wrong_cell = cell != healpix_cell(ra, dec)
+    unique, cells_first, cell = np.unique(rows.cell, return_index=True, return_inverse=True)
+    places = {name: number for number, name in enumerate(SPLITS)}
+    due = np.array([places[name] for name in split_of_cells(unique, split_seed).tolist()], dtype=split.dtype)
+    known = rows.source >= 0
     return {
         "cells_in_two_splits": _in_two_splits(cell, split),
-        "hosts_in_two_splits": _in_two_splits(hosts, split),
-        "sources_in_two_splits": _in_two_splits(*_named(_text(rows, "source_id"), split)),
-        "rows_of_another_cell": int(wrong_cell.sum()),
-        "rows_of_another_split": int((split != split_of_cells(cell)).sum()),
-        "rows_of_no_known_split": int((~np.isin(split, SPLITS)).sum()),
+        "hosts_in_two_splits": _in_two_splits(rows.host, split),
+        "sources_in_two_splits": _in_two_splits(rows.source[known], split[known]),
+        "rows_of_another_cell": int((rows.cell != healpix_cell(ra, dec)).sum()),
+        "rows_of_another_split": int((split != due[cell]).sum()),
+        "rows_of_no_known_split": int((split < 0).sum()),
         "objects_in_two_splits": len(leaks),
         "close_pairs_across_splits": len(close),
         "objects_examples": [
-            {"hosts": [hosts[first[i]], hosts[first[j]]], "splits": [str(host_split[i]), str(host_split[j])]}
-            for i, j in leaks[:_EXAMPLES].tolist()
+            {"hosts": [_named(rows, index) for index in pair], "splits": [_split_name(split[index]) for index in pair]}
+            for pair in first[leaks[:_EXAMPLES]].tolist()
         ],
-        "split_proportions": {name: float(np.mean(host_split == name)) for name in SPLITS},
-        "cell_proportions": cell_proportions(cell, split),
+        "split_proportions": {name: float(np.mean(host_split == number)) for name, number in places.items()},
+        # 70, 15 and 15% are shares of sky, whatever limits a dataset sets to its hosts.
+        "cell_proportions": {
+            "cells": len(unique),
+            **{
+                name: float(np.mean(split[cells_first] == number)) if len(unique) else 0.0
+                for name, number in places.items()
+            },
+        },
     }
 
 
-def cell_proportions(cell: NDArray[np.int64], split: NDArray[np.str_]) -> dict[str, Any]:
-    """Number of HEALPix cells and each split's share of them; 70, 15 and 15% are shares of sky, whatever limits a
-    dataset sets to its hosts."""
-    unique, first = np.unique(cell, return_index=True)
-    shares = {name: float(np.mean(split[first] == name)) if len(unique) else 0.0 for name in SPLITS}
-    return {"cells": len(unique), **shares}
+def duplicates(rows: DatasetRows) -> int:
+    """Usable rows that repeat an earlier one's brick, position, configuration and replicate; packing drops them.
+
+    Of a negative its place alone counts, because its replicates are one image.
+    """
+    usable, control = rows.usable, rows.control[rows.usable]
+    identity = {"brick": rows.brick[usable], "ra": rows.ra[usable], "dec": rows.dec[usable]}
+    identity["config"] = np.where(control, -2, rows.config[usable])
+    identity["replicate"] = np.where(control, 0, rows.replicate[usable])
+    return int(pd.DataFrame(identity).duplicated().sum())
 
 
-def negative_kinds(rows: pa.Table) -> NDArray[np.str_]:
-    """(N,) `unpaired` for controls of an unpaired dataset, `confusers` for negatives of any class, "" for positives."""
-    control = column(rows, "is_control") == 1
-    kind = _text(rows, "control_kind")
-    return np.where(control, np.where(np.isin(kind, ("", UNPAIRED)), UNPAIRED, CONFUSERS), "")
-
-
-def duplicates(rows: pa.Table) -> int:
-    """Usable rows that repeat an earlier one's brick, position, configuration and replicate; packing drops them."""
-    usable = rows.filter(pa.array(usable_rows(rows)))
-    identity = usable.select(["brickname", "ra", "dec", "config_id", "replicate"]).to_pandas()
-    return int(identity.duplicated().sum())
-
-
-def null_shares(rows: pa.Table) -> dict[str, float]:
-    """Column -> share of nulls among usable positives, where there are any: what a column lacks is said."""
-    positives = rows.filter(pa.array(usable_rows(rows) & (column(rows, "is_control") != 1)))
-    shares = {name: positives[name].null_count / max(positives.num_rows, 1) for name in positives.column_names}
-    return {name: share for name, share in sorted(shares.items()) if share > 0}
-
-
-def balance(rows: pa.Table) -> dict[str, Any]:
+def balance(rows: DatasetRows) -> dict[str, Any]:
     """Whether classes and grid cells are even in every stratum of a split's observing conditions.
 
     Returns:
-        split -> stratum (`psf0 depth3`, of the manifest's bins) -> positives and unpaired controls (hosts), the grid's
-        cells that positives have, and how often the rarest and the most frequent of them occur.
+        split -> stratum (`psf0 depth3`, of the manifest's bins) -> positives and unpaired controls (hosts), how many of
+        the grid's cells its positives have, and how often the rarest and the most frequent cell of the whole dataset
+        occur in it.
     """
-    if not {"psf_bin", "depth_bin"} <= set(rows.column_names):
-        return {}
-    split, config, group = _text(rows, "split"), _text(rows, "config_id"), negative_kinds(rows)
-    psf_bin, depth_bin = column(rows, "psf_bin"), column(rows, "depth_bin")
-    first = (column(rows, "replicate") == 0) & np.isfinite(psf_bin) & np.isfinite(depth_bin)
+    first = (rows.replicate == 0) & (rows.psf_bin >= 0) & (rows.depth_bin >= 0)
+    unpaired, gridded = rows.negatives(UNPAIRED), ~rows.control & ~rows.is_named("config", [_NO_CELL])
+    cells = np.unique(rows.config[first & gridded])
     result: dict[str, Any] = {name: {} for name in SPLITS}
-    keys = np.stack([psf_bin, depth_bin], axis=1)
-    for psf, depth in np.unique(keys[first], axis=0).astype(int).tolist():
-        here = first & (psf_bin == psf) & (depth_bin == depth)
-        for name in SPLITS:
-            positives = here & (split == name) & (group == "")
-            cells = _tally(config[positives & (config != _NO_CELL)])
+    for psf, depth in np.unique(np.stack([rows.psf_bin, rows.depth_bin], axis=1)[first], axis=0).tolist():
+        here = first & (rows.psf_bin == psf) & (rows.depth_bin == depth)
+        for number, name in enumerate(SPLITS):
+            of_split = here & (rows.split == number)
+            # A cell that never occurs here counts 0.
+            found = np.bincount(np.searchsorted(cells, rows.config[of_split & gridded]), minlength=len(cells))
             result[name][f"psf{psf} depth{depth}"] = {
-                "positives": int(positives.sum()),
-                "controls": int((here & (split == name) & (group == UNPAIRED)).sum()),
-                "cells": len(cells),
-                "rarest": min(cells.values(), default=0),
-                "most_frequent": max(cells.values(), default=0),
+                "positives": int((of_split & ~rows.control).sum()),
+                "controls": int((of_split & unpaired).sum()),
+                "cells": int((found > 0).sum()),
+                "rarest": int(found.min(initial=len(rows))) if len(cells) else 0,
+                "most_frequent": int(found.max(initial=0)),
             }
     return result
 
 
-def arc_fluxes(arcs: NDArray[np.floating], where: Geometry) -> NDArray[np.float64]:
-    """(N, 3) flux in g, r, z of arcs (N, 3, H, W), positives less their controls, within their annuli."""
-    return (arcs * where.annulus[:, None]).sum(axis=(2, 3), dtype=np.float64)
+def arc_fluxes(arcs: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(N, 3) flux in g, r, z of arcs (N, 3, H, W), positives less their controls.
+
+    Of the whole stamps: an annulus would lose more of an arc where seeing is worse, and give constant colours the
+    scatter of the bands' PSFs.
+    """
+    return arcs.sum(axis=(2, 3), dtype=np.float64)
 
 
 def arc_colours(fluxes: NDArray[np.float64], least_scatter: float) -> dict[str, Any]:
@@ -212,7 +205,7 @@ def arc_colours(fluxes: NDArray[np.float64], least_scatter: float) -> dict[str, 
     return result
 
 
-def warnings(report: Mapping[str, Any], settings: DatasetCheckSettings) -> list[str]:
+def warnings(report: Mapping[str, Any]) -> list[str]:
     """What a user should know of a dataset that nothing else refuses: one sentence each.
 
     Args:
@@ -310,32 +303,15 @@ def distribution(values: NDArray[np.float64], weights: NDArray[np.float64]) -> d
     return result
 
 
-def _text(rows: pa.Table, name: str) -> NDArray[np.str_]:
-    return pc.fill_null(rows[name], "").to_numpy(zero_copy_only=False).astype(str)
+def _named(rows: DatasetRows, index: int) -> str:
+    return f"{rows.names['brick'][rows.brick[index]]} at RA {rows.ra[index]:.6f}, Dec {rows.dec[index]:.6f}"
 
 
-def _hosts(rows: pa.Table) -> NDArray[np.str_]:
-    """A name for each row's host: brick and object id, or the position where there is none."""
-    if "objid" in rows.column_names and rows["objid"].null_count == 0:
-        parts: Sequence[list[Any]] = [rows["brickname"].to_pylist(), rows["objid"].to_pylist()]
-    else:
-        parts = [np.round(column(rows, name), 6).tolist() for name in ("ra", "dec")]
-    return np.array([f"{one}_{other}" for one, other in zip(*parts, strict=True)])
+def _split_name(code: int) -> str:
+    return SPLITS[code] if code >= 0 else "unknown"
 
 
-def _tally(values: NDArray[np.str_]) -> dict[str, int]:
-    names, found = np.unique(values, return_counts=True)
-    return dict(zip(names.tolist(), found.tolist(), strict=True))
-
-
-def _named(keys: NDArray[np.str_], split: NDArray[np.str_]) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-    return keys[keys != ""], split[keys != ""]
-
-
-def _in_two_splits(keys: NDArray, split: NDArray[np.str_]) -> int:
-    """How many keys occur in more than one split."""
-    unique, index = np.unique(keys, return_inverse=True)
-    seen = np.zeros((len(unique), len(SPLITS) + 1), dtype=bool)
-    place = {name: number for number, name in enumerate(SPLITS)}
-    seen[index, [place.get(name, len(SPLITS)) for name in split.tolist()]] = True
-    return int((seen.sum(axis=1) > 1).sum())
+def _in_two_splits(keys: NDArray[np.integer], split: NDArray[np.integer]) -> int:
+    """How many keys occur in more than one split; what is in no known split is in one of its own."""
+    both = np.unique(np.stack([keys.astype(np.int64), split.astype(np.int64)], axis=1), axis=0)
+    return int((np.unique(both[:, 0], return_counts=True)[1] > 1).sum())

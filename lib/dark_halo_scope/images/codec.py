@@ -4,10 +4,13 @@ A blob is an NPZ of `image_g`, `image_r`, `image_z`, each (size, size) float32 n
 pipeline sometimes in a gzip wrapper. Writer and reader are `injection.schema`'s.
 """
 
+from collections.abc import Collection
+
+from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.npz import NpzError, npz_names
 from dark_halo_scope.injection.schema import BANDS, array_name, decode_stamp, encode_stamp
 
-__all__ = ["BANDS", "NpzError", "decode_stamp", "encode_stamp", "stamp_bands"]
+__all__ = ["BANDS", "NpzError", "common_size", "decode_stamp", "encode_stamp", "stamp_bands"]
 
 
 def stamp_bands(blob: bytes) -> str:
@@ -18,3 +21,14 @@ def stamp_bands(blob: bytes) -> str:
     """
     names = npz_names(blob)
     return "".join(band for band in BANDS if array_name(band) in names)
+
+
+def common_size(sizes: Collection[int]) -> int:
+    """The one size of stamps that shall share an array; 0 where there is none.
+
+    Raises:
+        BadInputError: there are several.
+    """
+    if len(sizes) > 1:
+        raise BadInputError(f"Stamps of sizes {sorted(sizes)} cannot share an array; inject them with one stamp_size.")
+    return int(next(iter(sizes), 0))

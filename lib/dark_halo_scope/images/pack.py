@@ -24,7 +24,7 @@ from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.files import read_json
 from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, verified_paths
 from dark_halo_scope.core.progress import Progress
-from dark_halo_scope.images.codec import BANDS, NpzError, decode_stamp
+from dark_halo_scope.images.codec import BANDS, NpzError, common_size, decode_stamp
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.images.packed import IMAGE_KINDS, KIND, NEGATIVE, NEGATIVE_ROWS, ROWS, SPLITS, array_name
 from dark_halo_scope.injection.schema import hard_negative_column, require_columns
@@ -121,8 +121,7 @@ def plan(
                 parts.append(part)
                 good = batch.filter(pa.array(part["reason"] == _GOOD))
                 sizes.update(good["stamp_size"].unique().to_pylist())
-    if len(sizes) > 1:
-        raise BadInputError(f"Stamps of sizes {sorted(sizes)} cannot share an array; inject them with one stamp_size.")
+    size = common_size(sizes)
     order = pc.sort_indices(pa.chunked_array(tasks, pa.large_string())).to_numpy()
     tasks.clear()
     places = np.concatenate([*parts, np.empty(0, _PLACE)])[order]
@@ -137,7 +136,7 @@ def plan(
         pairs={name: chosen(code, False) for code, name in enumerate(SPLITS)},
         negatives={name: chosen(code, True) for code, name in enumerate(SPLITS)},
         excluded=+Counter(counts),
-        size=int(sizes.pop()) if sizes else 0,
+        size=size,
     )
 
 

@@ -96,8 +96,7 @@ def host_names(rows: pa.Table) -> npt.NDArray[np.uint64]:
     frame = pd.DataFrame({"brick": rows["brickname"].to_pandas()})
     for name in ("ra", "dec"):
         frame[name] = np.rint(rows[name].to_numpy() * 1e6).astype(np.int64)
-    names: npt.NDArray[np.uint64] = pd.util.hash_pandas_object(frame, index=False).to_numpy()
-    return names
+    return np.asarray(pd.util.hash_pandas_object(frame, index=False), dtype=np.uint64)
 
 
 def describe_dataset(paths: Sequence[Path]) -> Dataset:
@@ -138,7 +137,7 @@ def draw_confusers(paths: Sequence[Path], bricks: frozenset[str], dataset: Datas
         settings: classes and numbers.
 
     Returns:
-        Those drawn; `sampling_weight` is the number of galaxies of the class, without the dataset's hosts, for each one.
+        Those drawn; `sampling_weight` is the number of the class's galaxies, the dataset's hosts left out, for each.
     """
     found: Counter[tuple[str, str]] = Counter()
     in_dataset: Counter[str] = Counter()

@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         spark_session(args.spark_master, "inject_stamps") as spark,
     ):
         target = str(work.prefix) if storage.is_local(work.uri) else work.uri
-        inject = partial(inject_file, job=Job(manifest, coadds, survey, settings, target, sources))
+        job = Job(manifest, coadds, survey, settings, target, sources)
+        inject = partial(inject_file, job=job)
         written = [item for items in collect(spark, names, inject, "Injecting (manifest files)") for item in items]
         for item in written:
             if item.error is not None:
@@ -78,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "cutout_failed": dict(reasons),
                 "blobs": [*BLOB_COLUMNS, *map(hard_negative_column, settings.hard_negatives.extra)],
                 "pixel_scale": PIXEL_SCALE,
+                "split_seed": job.manifest_settings.split_seed,
             },
             objects=sorted((item.entry for item in written if item.entry), key=lambda entry: entry.name),
         )
