@@ -18,7 +18,10 @@ class ArcLightSettings(Settings):
     max_injections: int = Field(default=2000, ge=1, description="positives measured, at random")
     max_lenses: int = Field(default=2000, ge=1, description="known lenses measured, at random")
     bias_edges: tuple[float, ...] = Field(
-        default=(20.0, 21.0, 22.0, 23.0, 24.0, 25.0), min_length=2, description="true g magnitudes, edges of bias bins"
+        # The grids' arcs, whose contrast is that of the source unlensed, are as bright as 16.
+        default=tuple(float(magnitude) for magnitude in range(16, 26)),
+        min_length=2,
+        description="true g magnitudes, edges of bias bins",
     )
     strata: tuple[float, ...] = Field(default=(0.5, 1.0), description="edges in x = theta_E / psfsize_r, the gates'")
     seed: int = Field(default=42, ge=0)
