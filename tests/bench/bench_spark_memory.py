@@ -4,8 +4,9 @@
 
 Each rule runs as a user runs it, in a process of its own with one core, so that there is one task at a time. Sampled
 from /proc: the peak resident memory of the JVM and of the largest Python process below it, and CPU seconds of all.
-`inject_stamps` has four bricks of 600 pixels and one Sersic arc a row; `build_injection_manifest` made-up hosts, two
-tasks each; `select_parent_sample` sweep files of 2,000 made-up galaxies in eight bricks.
+`inject_stamps` has four bricks of 600 pixels and one Sersic arc a row, `inject_stamps_galaxies` arcs of 1,200 galaxies
+of 200 pixels in 12 files; `build_injection_manifest` made-up hosts, two
+tasks each; `select_parent_sample` and `select_confusers` one sweep file, of which one galaxy in twenty is selected.
 """
 
 import argparse
@@ -15,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +33,16 @@ from dark_halo_scope.catalogue.parent import PARENT_SCHEMA
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
 from dark_halo_scope.core.manifest import attempt
 from dark_halo_scope.injection.manifest import MANIFEST_SCHEMA
+from dark_halo_scope.injection.measure_sources import bank_checksums
+from dark_halo_scope.injection.source_config import SourceBankSettings
+from dark_halo_scope.injection.sources import open_bank
 from dark_halo_scope.survey.cache_coadds import cache_coadds
 from dark_halo_scope.survey.config import CoaddSettings
+from source_banks import exponential, write_galsim_bank
 
 BRICKS = ("0001p000", "0003p000", "0006p000", "0008p000")
 SIDE = 600
+GALAXY_FILES, GALAXIES_PER_FILE = 12, 100
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -81,25 +88,43 @@ def measure(module: str, arguments: Sequence[str], folder: Path) -> dict[str, fl
     return {"cpu": sum(seconds.values()), "jvm": jvm, "python": python}
 
 
-def describe(folder: Path) -> None:
-    """survey.json and sources.json of a survey that is nothing but bricks."""
-    files = {name: "none" for name in ("bricks", "brick_summary", "sweeps", "photoz", "sources")}
+def write_bank(folder: Path) -> Path:
+    """A source bank whose images, all kept, had 200 MB."""
+    rng = np.random.default_rng(1)
+    for number in range(GALAXY_FILES):
+        images = [1e4 * exponential(199, rng.uniform(25.0, 35.0)) for _ in range(GALAXIES_PER_FILE)]
+        bank = write_galsim_bank(folder / "bank" / str(number), images)
+        bank.with_name("images.fits").rename(folder / "bank" / f"images-{number:02d}.fits")
+    count = GALAXY_FILES * GALAXIES_PER_FILE
+    places = {"GAL_HDU": np.arange(count) % GALAXIES_PER_FILE, "IDENT": np.arange(count)}
+    names = np.array([f"images-{number // GALAXIES_PER_FILE:02d}.fits" for number in range(count)])
+    return write_galsim_bank(folder / "bank", [np.ones((9, 9))], GAL_FILENAME=names, **places)
+
+
+def describe(folder: Path, bank: Path | None = None) -> None:
+    """survey.json and sources.json of a survey that is nothing but bricks and a source bank."""
+    files = {name: "none" for name in ("bricks", "brick_summary", "sweeps", "photoz")} | {"sources": str(bank)}
     facts = {"name": "toy", "release": "dr10", "region": "south", "coadd_layout": "cache", "embedded": False}
     with attempt(folder / "survey.json", "survey", "dark_halo_scope.survey.describe", {}, []) as work:
         work.publish(facts=facts | {"files": files | {"coadds": str(folder / "coadds"), "lenses": []}})
     with attempt(folder / "sources.json", "sources", "dark_halo_scope.injection.measure_sources", {}, []) as work:
-        work.publish(facts={"settings": {}})
+        checksums = bank_checksums(open_bank(bank, SourceBankSettings()).file) if bank else {}
+        work.publish(facts={"settings": {}, "bank": {"files": checksums}})
 
 
-def stamps(folder: Path, rows: int) -> dict[str, float]:
-    """inject_stamps."""
-    describe(folder)
+def stamps(galaxies: bool, folder: Path, rows: int) -> dict[str, float]:
+    """inject_stamps, of Sersic sources or of a bank's galaxies."""
+    describe(folder, write_bank(folder) if galaxies else None)
     rng = np.random.default_rng(0)
     tasks = []
     for number, brick in enumerate(BRICKS):
         write_brick(folder / "coadds", planes(SIDE, number), brick, lossless=False)
     for number in range(rows):
-        tasks.append(row(*rng.uniform(40, SIDE - 40, 2), side=SIDE, number=number, brickname=BRICKS[number % 4]))
+        values: dict[str, object] = {"side": SIDE, "number": number, "brickname": BRICKS[number % 4]}
+        if galaxies:
+            ident = int(rng.integers(GALAXY_FILES * GALAXIES_PER_FILE))
+            values |= {"source_mode": "image", "source_id": str(ident)}
+        tasks.append(row(*rng.uniform(40, SIDE - 40, 2), **values))
     with attempt(folder / "manifest.json", "manifest", "dark_halo_scope.injection.manifest", {}, []) as work:
         table = pa.Table.from_pylist(tasks, schema=MANIFEST_SCHEMA)
         pq.write_table(table, work.prefix / "manifest-train-0000.parquet")
@@ -111,17 +136,14 @@ def stamps(folder: Path, rows: int) -> dict[str, float]:
     return measure("dark_halo_scope.injection.stamps", [*inputs, "--output", "stamps.json"], folder)
 
 
-def parent_sample(folder: Path, rows: int) -> dict[str, float]:
-    """select_parent_sample on sweep files of 2,000 rows."""
-    galaxies = tiny_survey.field_rows(rows // len(tiny_survey.CENTRES))
-    parts = max(1, len(galaxies) // 2000)
-    sweeps = {f"sweep-{i:03d}p000-{i:03d}p001": galaxies[i::parts] for i in range(parts)}
+def sweep(module: str, settings: Mapping[str, float], folder: Path, rows: int) -> dict[str, float]:
+    """A rule that selects galaxies of one sweep file."""
+    sweeps = {"sweep-000p000-360p090": tiny_survey.crowded_rows(rows)}
     survey = tiny_survey.write_survey(folder, sweeps, "far,180.0,89.0,-,galaxy,confident,bench")
     inputs = ["--survey", str(survey.description)]
     lenses.main([*inputs, "--output", str(folder / "lenses.json")])
-    settings = json.dumps({"rows_per_file": 5000, "max_quarantined": 0.5})
-    selected = ["--lenses", "lenses.json", "--settings", settings, "--output", "parent.json"]
-    return measure("dark_halo_scope.catalogue.parent", [*inputs, *selected], folder)
+    selected = ["--lenses", "lenses.json", "--settings", json.dumps(settings), "--output", "selected.json"]
+    return measure(module, [*inputs, *selected], folder)
 
 
 def manifest(folder: Path, rows: int) -> dict[str, float]:
@@ -162,9 +184,14 @@ def manifest(folder: Path, rows: int) -> dict[str, float]:
 
 
 RULES: dict[str, tuple[Callable[[Path, int], dict[str, float]], int]] = {
-    "select_parent_sample": (parent_sample, 4000),
+    "select_parent_sample": (
+        partial(sweep, "dark_halo_scope.catalogue.parent", {"rows_per_file": 3000, "max_quarantined": 0.5}),
+        60_000,
+    ),
+    "select_confusers": (partial(sweep, "dark_halo_scope.catalogue.select_confusers", {"rows_per_file": 3000}), 60_000),
     "build_injection_manifest": (manifest, 20_000),
-    "inject_stamps": (stamps, 400),
+    "inject_stamps": (partial(stamps, False), 400),
+    "inject_stamps_galaxies": (partial(stamps, True), 400),
 }
 
 

@@ -1,11 +1,14 @@
 """Confusers: each rule takes what it names and nothing just outside it, and known lenses are never among them."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import fitsio
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 import tiny_survey
 from dark_halo_scope.catalogue import lenses, select_confusers
 from dark_halo_scope.catalogue.config import ConfuserPreset, ConfuserSettings
-from dark_halo_scope.catalogue.confusers import RULES, confuser_classes, in_pool
+from dark_halo_scope.catalogue.confusers import RULES, confuser_classes, in_pool, neighbours
 from dark_halo_scope.catalogue.selection import SWEEP_COLUMNS
 from dark_halo_scope.catalogue.splits import assert_disjoint
 from dark_halo_scope.core.manifest import load_manifest, object_list, verified_paths
@@ -43,7 +46,8 @@ def columns(*rows: dict) -> dict[str, np.ndarray]:
 
 
 def classes(*rows: dict, preset: ConfuserPreset = "intended") -> list[str]:
-    return confuser_classes(columns(*rows), RULES[preset]).tolist()
+    rules = RULES[preset]
+    return confuser_classes(columns(*rows), rules, neighbours([columns(*rows)], rules)).tolist()
 
 
 @pytest.mark.parametrize(
@@ -153,13 +157,36 @@ def test_the_class_does_not_depend_on_the_order_of_rows(order):
 def test_known_lenses_and_their_surroundings_are_no_confusers_and_every_row_is_accounted_for():
     rows = [galaxy(size=3.0), galaxy(size=3.0, east=30), galaxy(east=60), galaxy(size=3, FLUX_R=np.nan, east=90)]
     rows += [galaxy(size=3.0, kind="PSF", east=120)]
-    sweep = pa.table(columns(*rows))
+    sweep, around = pa.table(columns(*rows)), neighbours([], RULES["intended"])
     ra, dec = np.array([10.0 + 10.9 * ARCSEC]), np.array([0.0])
-    found, counts = select_confusers.select_confusers(sweep, ra, dec, ConfuserSettings())
+    found, counts = select_confusers.select_confusers(sweep, around, ra, dec, ConfuserSettings())
     assert found["ra"].to_pylist() == [10.0 + 30 * ARCSEC]
     assert found["confuser"].to_pylist() == ["large_galaxy"]
     assert dict(counts) == {"read": 5, "bad": 1, "near_lens": 1, "outside_pool": 1, "no_confuser": 1}
-    assert select_confusers.select_confusers(sweep, ra + 0.2 * ARCSEC, dec, ConfuserSettings())[0].num_rows == 2
+    beyond, _ = select_confusers.select_confusers(sweep, around, ra + 0.2 * ARCSEC, dec, ConfuserSettings())
+    assert beyond.num_rows == 2
+
+
+@pytest.mark.parametrize("part_rows", [1, 3, 1000])
+def test_a_neighbour_is_seen_however_few_rows_are_read_at_once_unless_it_is_a_bad_row(tmp_path, part_rows):
+    ra, dec = tiny_survey.CENTRES[3]
+    east = np.array([0.0, 60.0, 120.0, 180.0, 2.5, 62.5, 122.5]) * ARCSEC
+    rows = tiny_survey.lrg_rows(ra + east / np.cos(np.radians(dec)), np.full(7, dec))
+    rows["FLUX_W1"][4] = np.nan
+    path = tmp_path / "sweep.fits"
+    fitsio.write(path, rows)
+    none = np.empty(0)
+    parts = list(select_confusers.select_file(path, None, ["dr10"], none, none, ConfuserSettings(), part_rows))
+    assert len(parts) == -(-7 // part_rows)
+    found = pa.concat_tables(table for table, _ in parts)
+    mergers = found.filter(pc.equal(found["confuser"], "merger"))
+    assert mergers["objid"].to_pylist() == [1, 2, 5, 6]
+    assert sum((counts for _, counts in parts), Counter()) == Counter(read=7, bad=1, no_confuser=2)
+
+
+def test_rules_without_company_need_no_neighbours():
+    assert neighbours([columns(galaxy())], RULES["executed"]).tree.n == 0
+    assert neighbours([columns(galaxy()), columns(galaxy(r=24.1), galaxy())], RULES["intended"]).tree.n == 2
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +211,7 @@ def _select(folder: Path, sweeps: dict[str, np.ndarray], near: np.void) -> Path:
     arguments = ["--survey", str(survey.description)]
     lenses.main([*arguments, "--output", str(folder / "lenses.json")])
     arguments += ["--lenses", str(folder / "lenses.json"), "--output", str(folder / "confusers.json")]
-    select_confusers.main([*arguments, "--settings", json.dumps({"files": 5}), "--spark-master", MASTER])
+    select_confusers.main([*arguments, "--settings", json.dumps({"rows_per_file": 15}), "--spark-master", MASTER])
     return folder / "confusers.json"
 
 
@@ -195,6 +222,7 @@ def test_the_same_bytes_however_rows_are_cut_into_sweeps(spark, tmp_path):
     three = _select(tmp_path / "three", pieces, rows[20])
     assert object_list(load_manifest(one)) == object_list(load_manifest(three))
     manifest = load_manifest(one, "confusers")
+    assert 3 <= len(object_list(manifest)) <= 5, "62 rows in up to five files, a brick in one of them"
     assert manifest.facts["rows"]["duplicates"] == manifest.rows_quarantined == 1
     assert manifest.facts["rows"]["near_lens"] == 1
     counted = [count for splits in manifest.facts["classes"].values() for count in splits.values()]

@@ -17,15 +17,14 @@ import tiny_survey
 from dark_halo_scope.catalogue import lenses, parent
 from dark_halo_scope.catalogue.config import ParentSettings
 from dark_halo_scope.catalogue.crossmatch import separation
-from dark_halo_scope.catalogue.parent import PARENT_SCHEMA, prepare_bricks, select_rows
+from dark_halo_scope.catalogue.parent import PARENT_SCHEMA, prepare_bricks, select_file, select_rows
 from dark_halo_scope.catalogue.selection import SWEEP_COLUMNS
 from dark_halo_scope.catalogue.splits import assert_disjoint, healpix_cell, split_of_cells
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import load_manifest, object_list, verified_paths
 from dark_halo_scope.spark.session import spark_session
 from dark_halo_scope.survey.bricks import read_blacklist, read_bricks
-from dark_halo_scope.survey.sweeps import read_sweep
-from tiny_survey import TinySurvey
+from tiny_survey import TinySurvey, whole_sweep
 
 ARCSEC = 1 / 3600
 MASTER = "local[2]"
@@ -195,7 +194,7 @@ def test_a_sweep_of_dr8_stops_the_run_with_the_reason(spark, tmp_path, real_data
 
 @pytest.mark.parametrize("name", ["dr10/cat-ls-dr10.fits", "dr9_fastspecfit/tractor-1054p567.fits"])
 def test_real_dr9_and_dr10_catalogues_are_read(real_data, name):
-    sweep = read_sweep(real_data / "legacysurvey" / name, SWEEP_COLUMNS)
+    sweep = whole_sweep(real_data / "legacysurvey" / name, SWEEP_COLUMNS)
     names = sorted(set(sweep["BRICKNAME"].to_pylist()))
     count = len(names)
     table = {"BRICKNAME": names, "EBV": [0.01] * count, "PSFSIZE_R": [1.2] * count, "PSFDEPTH_R": [24.5] * count}
@@ -209,6 +208,27 @@ def test_real_dr9_and_dr10_catalogues_are_read(real_data, name):
     assert selection.rows.num_rows + selection.counts["not_selected"] == sweep.num_rows
     assert selection.rows.schema.equals(PARENT_SCHEMA)
     assert selection.rows["z_phot"].null_count == selection.rows.num_rows
+
+
+def test_rows_and_their_numbers_are_those_of_the_whole_file_however_few_are_read_at_once(tmp_path):
+    rows = tiny_survey.field_rows(6)
+    rows["FLUX_Z"][[3, 30, 31]] = np.nan
+    rows["TYPE"][[5, 40]] = "PSF"
+    survey = tiny_survey.write_survey(tmp_path, {"sweep-000p000-360p090": rows})
+    sweep, photoz = tmp_path / "sweep/sweep-000p000-360p090.fits", tmp_path / "photoz/sweep-000p000-360p090-pz.fits"
+    tables = [read_bricks(survey.directory / f"survey-bricks{name}.fits.gz") for name in ("-dr10-south", "")]
+    bricks = prepare_bricks(*tables, ParentSettings(), (), "a table")
+    lens = rows["RA"][[20]], rows["DEC"][[20]]
+    [whole] = select_file(sweep, photoz, ["dr10"], bricks, *lens, ParentSettings())
+    parts = list(select_file(sweep, photoz, ["dr10"], bricks, *lens, ParentSettings(), part_rows=7))
+    assert len(parts) == 7
+    assert whole.quarantined_numbers.tolist() == [3, 30, 31]
+    assert whole.row_numbers.tolist() == sorted(set(range(48)) - {3, 5, 20, 30, 31, 40})
+    for name in ("rows", "quarantined"):
+        assert pa.concat_tables(getattr(part, name) for part in parts).equals(getattr(whole, name))
+    for name in ("row_numbers", "quarantined_numbers"):
+        assert np.concatenate([getattr(part, name) for part in parts]).tolist() == getattr(whole, name).tolist()
+    assert {name: sum(part.counts[name] for part in parts) for name in whole.counts} == whole.counts
 
 
 def bricks_for(settings: ParentSettings, blacklist=(), **changes):

@@ -1,10 +1,12 @@
 """A survey of a few hundred catalogue rows in real file formats, for tests of the catalogue and of manifests."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import fitsio
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
@@ -12,6 +14,7 @@ from dark_halo_scope.survey.config import SurveyFiles, SurveySettings
 from dark_halo_scope.survey.describe import describe
 from dark_halo_scope.survey.grid import brickid_at, bricks_of_ids
 from dark_halo_scope.survey.mini.columns import SWEEP_DTYPE
+from dark_halo_scope.survey.sweeps import read_sweep
 
 # Bricks in the cells of several splits, two of them on both sides of RA 0.
 _INSIDE = ((0.06, -60.0), (359.94, -60.0), (2.3, 4.4), (12.0, 1.3), (14.7, 3.3), (21.1, 1.9), (24.4, 4.6), (33.3, 2.2))
@@ -52,6 +55,23 @@ def field_rows(per_brick: int, seed: int = 5) -> NDArray:
     offset = rng.uniform(-0.12, 0.12, (2, len(CENTRES), per_brick))
     ra, dec = (np.array([c[k] for c in CENTRES])[:, None] + offset[k] for k in (0, 1))
     return lrg_rows(np.mod(ra, 360.0).ravel(), dec.ravel())
+
+
+def crowded_rows(count: int) -> NDArray:
+    """As many sweep rows, one in twenty a red galaxy that looks like a ring, the rest fainter sources among them."""
+    rows = field_rows(count // len(CENTRES))
+    bright = np.arange(len(rows)) % 20 == 0
+    rows["TYPE"], rows["SERSIC"] = np.where(bright, b"DEV", b"REX"), np.where(bright, 4.0, 1.0)
+    for band, mag in (("G", 22.7), ("R", 22.0), ("Z", 21.5), ("W1", 21.0)):
+        rows[f"FLUX_{band}"][~bright] = flux(mag)
+    return rows
+
+
+def whole_sweep(
+    path: Path, columns: Sequence[str], photoz: Path | None = None, releases: Collection[str] | None = None
+) -> pa.Table:
+    """All rows of a sweep in one table."""
+    return pa.concat_tables(read_sweep(path, columns, photoz, releases))
 
 
 def pair_across_ra_0() -> tuple[NDArray, NDArray]:

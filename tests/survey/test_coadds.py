@@ -10,7 +10,7 @@ from dark_halo_scope.survey import coadds
 from dark_halo_scope.survey.bricks import read_bricks
 from dark_halo_scope.survey.coadds import BrickCoadds
 from dark_halo_scope.survey.names import coadd_file, products
-from dark_halo_scope.survey.sweeps import read_sweep
+from tiny_survey import whole_sweep
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_the_target_lies_within_half_a_pixel_of_the_middle(paths, brickname, x, 
 
 def test_bright_galaxies_are_at_the_positions_of_the_catalogue(survey, paths, brickname):
     for sweep, _ in survey.sweep_pairs():
-        rows = read_sweep(survey.verified(sweep), ["BRICKNAME", "RA", "DEC", "FLUX_Z", "TYPE", "MASKBITS"]).to_pandas()
+        rows = whole_sweep(survey.verified(sweep), ["BRICKNAME", "RA", "DEC", "FLUX_Z", "TYPE", "MASKBITS"]).to_pandas()
         rows = rows[(rows["BRICKNAME"] == brickname) & (rows["FLUX_Z"] > 12) & (rows["MASKBITS"] == 0)]
         if len(rows):
             break

@@ -9,7 +9,7 @@ from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.survey.bricks import read_bricks
 from dark_halo_scope.survey.grid import brick_at, brickid_at, bricks_of_ids
 from dark_halo_scope.survey.names import checked_brickname
-from dark_halo_scope.survey.sweeps import read_sweep
+from tiny_survey import whole_sweep
 
 
 def test_ids_names_and_boxes_are_those_of_a_real_survey_bricks_file(real_data):
@@ -23,7 +23,7 @@ def test_ids_names_and_boxes_are_those_of_a_real_survey_bricks_file(real_data):
 
 def test_real_objects_lie_in_the_brick_that_their_catalogue_says(real_data):
     columns = ["RA", "DEC", "BRICKID", "BRICKNAME"]
-    table = read_sweep(real_data / "legacysurvey/dr10/cat-ls-dr10.fits", columns).to_pandas()
+    table = whole_sweep(real_data / "legacysurvey/dr10/cat-ls-dr10.fits", columns).to_pandas()
     box = brick_at(table["RA"], table["DEC"])
     assert np.array_equal(box.brickid, table["BRICKID"])
     assert np.array_equal(box.name, table["BRICKNAME"])

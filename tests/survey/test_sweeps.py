@@ -10,6 +10,7 @@ import pytest
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.survey.sweeps import check_one_version, data_release, read_sweep
 from dark_halo_scope.survey.units import depth_inverse_variance, depth_magnitude, magnitude, nanomaggies
+from tiny_survey import whole_sweep
 
 COLUMNS = ["RELEASE", "BRICKNAME", "OBJID", "TYPE", "RA", "DEC", "FLUX_R", "FLUX_I", "SERSIC", "DCHISQ"]
 
@@ -20,8 +21,8 @@ def dr10(real_data) -> Path:
 
 
 def test_lower_case_dr10_and_upper_case_dr9_give_the_same_names(real_data, dr10):
-    new = read_sweep(dr10, COLUMNS)
-    old = read_sweep(real_data / "legacysurvey/dr9_fastspecfit/tractor-1054p567.fits", COLUMNS)
+    new = whole_sweep(dr10, COLUMNS)
+    old = whole_sweep(real_data / "legacysurvey/dr9_fastspecfit/tractor-1054p567.fits", COLUMNS)
     assert new.column_names == old.column_names == COLUMNS
     assert (new.num_rows, old.num_rows) == (66, 1)
     assert set(new["TYPE"].to_pylist()) <= {"PSF", "REX", "EXP", "DEV", "SER", "DUP"}
@@ -29,32 +30,32 @@ def test_lower_case_dr10_and_upper_case_dr9_give_the_same_names(real_data, dr10)
 
 
 def test_a_release_without_i_band_has_nulls_there(real_data, dr10):
-    old = read_sweep(real_data / "legacysurvey/dr9_fastspecfit/tractor-1054p567.fits", COLUMNS)
+    old = whole_sweep(real_data / "legacysurvey/dr9_fastspecfit/tractor-1054p567.fits", COLUMNS)
     assert old["FLUX_I"].null_count == 1
-    assert read_sweep(dr10, COLUMNS)["FLUX_I"].null_count == 0
+    assert whole_sweep(dr10, COLUMNS)["FLUX_I"].null_count == 0
 
 
 def test_values_are_those_that_fitsio_reads(dr10):
     assert np.array_equal(
-        read_sweep(dr10, ["FLUX_R"])["FLUX_R"].to_numpy(), fitsio.read(dr10, columns=["flux_r"])["flux_r"]
+        whole_sweep(dr10, ["FLUX_R"])["FLUX_R"].to_numpy(), fitsio.read(dr10, columns=["flux_r"])["flux_r"]
     )
 
 
 @pytest.mark.parametrize("name", ["sweep-310m005-320p000.fits", "sweep-320m005-330p000.fits", "tractor-3301m002.fits"])
 def test_dr8_is_refused_with_the_reason(real_data, name):
     with pytest.raises(BadInputError, match=r"DR8 or before.*SERSIC"):
-        read_sweep(real_data / "legacysurvey/dr8_desitarget" / name, ["RA"])
+        whole_sweep(real_data / "legacysurvey/dr8_desitarget" / name, ["RA"])
 
 
 def test_the_release_asked_for_is_enforced(dr10):
-    assert read_sweep(dr10, ["RA"], releases=["dr10"]).num_rows == 66
+    assert whole_sweep(dr10, ["RA"], releases=["dr10"]).num_rows == 66
     with pytest.raises(BadInputError, match=r"catalogue of dr10.*dr9 is expected"):
-        read_sweep(dr10, ["RA"], releases=["dr9"])
+        whole_sweep(dr10, ["RA"], releases=["dr9"])
 
 
 def test_a_missing_column_is_named(dr10):
     with pytest.raises(BadInputError, match="NO_SUCH"):
-        read_sweep(dr10, ["RA", "NO_SUCH"])
+        whole_sweep(dr10, ["RA", "NO_SUCH"])
 
 
 def _edited(source: Path, target: Path, **changes) -> Path:
@@ -67,12 +68,38 @@ def _edited(source: Path, target: Path, **changes) -> Path:
 
 def test_rows_of_two_releases_in_one_file_are_refused(dr10, tmp_path):
     with pytest.raises(BadInputError, match=r"\[9010, 10000\] are not of one data release"):
-        read_sweep(_edited(dr10, tmp_path / "mixed.fits", release=9010), ["RA"])
+        whole_sweep(_edited(dr10, tmp_path / "mixed.fits", release=9010), ["RA"])
 
 
 def test_a_wrong_brickname_is_refused_with_row_and_right_name(dr10, tmp_path):
     with pytest.raises(BadInputError, match=r"row 3 has BRICKNAME '1926m280'.*1926m282"):
-        read_sweep(_edited(dr10, tmp_path / "renamed.fits", brickname="1926m280"), ["RA"])
+        whole_sweep(_edited(dr10, tmp_path / "renamed.fits", brickname="1926m280"), ["RA"])
+
+
+def test_rows_read_in_parts_are_those_of_the_file(real_data, dr10, survey):
+    tables = list(read_sweep(dr10, COLUMNS, part_rows=20))
+    assert [table.num_rows for table in tables] == [20, 20, 20, 6]
+    assert pa.concat_tables(tables).equals(whole_sweep(dr10, COLUMNS))
+    sweep, photoz = (survey.verified(uri) for uri in survey.sweep_pairs()[0])
+    assert pa.concat_tables(read_sweep(sweep, ["RA"], photoz, part_rows=301)).equals(whole_sweep(sweep, ["RA"], photoz))
+
+
+def test_a_sweep_without_rows_is_one_empty_table(dr10, tmp_path):
+    fitsio.write(tmp_path / "empty.fits", fitsio.read(dr10)[:0])
+    [table] = read_sweep(tmp_path / "empty.fits", COLUMNS)
+    assert (table.num_rows, table.column_names) == (0, COLUMNS)
+
+
+def test_parts_are_checked_as_the_file_is(dr10, tmp_path, survey):
+    """Releases of different parts are compared, and rows are numbered from the start of the file."""
+    with pytest.raises(BadInputError, match=r"\[9010, 10000\] are not of one data release"):
+        list(read_sweep(_edited(dr10, tmp_path / "mixed.fits", release=9010), ["RA"], part_rows=1))
+    with pytest.raises(BadInputError, match=r"row 3 has BRICKNAME '1926m280'"):
+        list(read_sweep(_edited(dr10, tmp_path / "renamed.fits", brickname="1926m280"), ["RA"], part_rows=2))
+    sweep, photoz = (survey.verified(uri) for uri in survey.sweep_pairs()[0])
+    other = _edited(photoz, tmp_path / "other-pz.fits", OBJID=-1)
+    with pytest.raises(BadInputError, match=r"not row by row: OBJID differs in row 3"):
+        list(read_sweep(sweep, ["RA"], other, part_rows=2))
 
 
 def test_10_0_beside_10_1_is_refused_and_either_alone_is_not():
@@ -88,12 +115,12 @@ def test_a_truncated_file_is_refused_also_where_the_rows_wanted_are_intact(dr10,
     path = tmp_path / "cut.fits"
     path.write_bytes(dr10.read_bytes()[:-missing])
     with pytest.raises(CorruptDataError, match=r"cut.fits"):
-        read_sweep(path, ["RELEASE"])
+        whole_sweep(path, ["RELEASE"])
 
 
 def test_photo_z_is_joined_row_by_row_and_missing_values_are_null(survey):
     [(sweep, photoz), *_] = survey.sweep_pairs()
-    table = read_sweep(survey.verified(sweep), ["OBJID"], survey.verified(photoz))
+    table = whole_sweep(survey.verified(sweep), ["OBJID"], survey.verified(photoz))
     stored = fitsio.read(survey.verified(photoz))
     assert table.column_names == ["OBJID", "Z_PHOT_MEDIAN", "Z_PHOT_STD"]
     expected = [None if z < -1 else z for z in stored["Z_PHOT_MEDIAN"].tolist()]
@@ -106,7 +133,7 @@ def test_photo_z_of_other_objects_is_refused(survey, tmp_path, change):
     rows = fitsio.read(survey.verified(photoz))
     fitsio.write(tmp_path / "other-pz.fits", rows[:-1] if change == "fewer rows" else rows[::-1])
     with pytest.raises(BadInputError, match=r"rows where|not row by row"):
-        read_sweep(survey.verified(sweep), ["OBJID"], tmp_path / "other-pz.fits")
+        whole_sweep(survey.verified(sweep), ["OBJID"], tmp_path / "other-pz.fits")
 
 
 def test_releases_are_recognised_by_their_codes():
@@ -120,7 +147,7 @@ def test_releases_are_recognised_by_their_codes():
 
 def test_depths_and_magnitudes_are_those_of_the_documentation(dr10):
     # 5-sigma magnitude: 22.5 - 2.5 log10(5 / sqrt(depth)); a flux of 1 nanomaggy has magnitude 22.5.
-    depth = read_sweep(dr10, ["PSFDEPTH_R"])["PSFDEPTH_R"].to_numpy()
+    depth = whole_sweep(dr10, ["PSFDEPTH_R"])["PSFDEPTH_R"].to_numpy()
     assert depth_magnitude(depth)[1] == pytest.approx(22.5 - 2.5 * np.log10(5 / np.sqrt(1607.2163)), abs=1e-6)
     assert depth_inverse_variance(depth_magnitude(depth)) == pytest.approx(depth)
     assert magnitude(nanomaggies(19.3)) == pytest.approx(19.3)

@@ -66,5 +66,5 @@ class ConfuserSettings(Settings):
     preset: ConfuserPreset = "intended"
     lens_radius_arcsec: float = Field(default=11.0, ge=0)  # 5 + 2 x 3: known lenses are neither hosts nor negatives
     split_seed: int = 42
-    files: int = Field(default=64, ge=1, le=4096)  # number of output files; rows go by a hash of their brick
+    rows_per_file: int = Field(default=100_000, ge=1)  # of the output, on average; rows go by a hash of their brick
     max_bad: float = Field(default=0.001, ge=0, le=1)  # share of sweep rows that may be unusable

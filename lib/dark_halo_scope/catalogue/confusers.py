@@ -14,7 +14,7 @@ A class with a neighbour goes first: nearly every merger of ellipticals is brigh
 `ring_proxy`. No rule can tell an unknown lens from a companion; whoever selects leaves out known and candidate lenses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from dark_halo_scope.catalogue.config import ConfuserPreset
-from dark_halo_scope.catalogue.crossmatch import chord, separation, unit_vectors
-from dark_halo_scope.catalogue.selection import Columns, is_extended, is_variant, magnitudes
+from dark_halo_scope.catalogue.crossmatch import chord, unit_vectors
+from dark_halo_scope.catalogue.selection import MAG_BANDS, Columns, is_extended, is_variant, magnitudes
 
 PROXIES = ("ring_proxy", "edge_on_proxy", "blue_clumpy", "large_galaxy")
 COMPANY = ("merger", "companion")
@@ -55,6 +55,32 @@ class Rules:
     edge_on_size: float
     classes: tuple[str, ...]
 
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Sources that a rule may ask for beside a galaxy, of a whole piece of sky: about 60 bytes for each.
+
+    Attributes:
+        tree: over the (M, 3) unit vectors of their positions.
+        flux_r: (M,) float64, r nanomaggies as the rules take them.
+        gr: (M,) float64, g - r.
+        extended: (M,) bool, whether it is a galaxy.
+    """
+
+    tree: cKDTree
+    flux_r: NDArray[np.float64]
+    gr: NDArray[np.float64]
+    extended: NDArray[np.bool_]
+
+
+NEIGHBOUR_COLUMNS = (
+    "TYPE",
+    "RA",
+    "DEC",
+    *(f"FLUX_{band}" for band in MAG_BANDS),
+    *(f"MW_TRANSMISSION_{band}" for band in MAG_BANDS),
+)
+"""What `neighbours` needs of a sweep."""
 
 _EVERY_BIT = tuple(range(17))
 
@@ -131,16 +157,35 @@ def in_pool(columns: Columns, rules: Rules) -> NDArray[np.bool_]:
     return good
 
 
-def confuser_classes(columns: Columns, rules: Rules) -> NDArray[np.str_]:
+def neighbours(parts: Iterable[Columns], rules: Rules) -> Neighbours:
+    """Neighbours among the rows of a piece of sky, given part by part; none where no class of the rules needs one.
+
+    Args:
+        parts: `NEIGHBOUR_COLUMNS`, each (N,); what is beyond them is not seen.
+    """
+    empty = np.empty(0)
+    found: list[tuple[NDArray, ...]] = [(np.empty((0, 3)), empty, empty, np.empty(0, dtype=bool))]
+    for columns in parts if set(rules.classes) & set(COMPANY) else ():
+        mag = magnitudes(columns, rules.dereddened)
+        near = mag["R"] < _FAINTEST_NEIGHBOUR
+        xyz = unit_vectors(columns["RA"][near], columns["DEC"][near])
+        gr = mag["G"] - mag["R"]
+        found.append((xyz, _flux_r(columns, rules)[near], gr[near], is_extended(columns)[near]))
+    xyz, flux_r, gr, extended = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return Neighbours(cKDTree(xyz), flux_r, gr, extended)
+
+
+def confuser_classes(columns: Columns, rules: Rules, around: Neighbours) -> NDArray[np.str_]:
     """(N,) class of every sweep row: the first of `rules.classes` that fits, "" for the rest and outside the pool.
 
     Args:
-        columns: all rows of a piece of sky, the pool's neighbours too. A neighbour beyond its edge is not seen.
+        columns: rows of a piece of sky.
+        around: `neighbours` of the whole piece, these rows too.
     """
     pool = in_pool(columns, rules)
     fits = _proxies(columns, rules)
     if set(rules.classes) & set(COMPANY):
-        fits |= _company(columns, pool, rules)
+        fits |= _company(columns, pool, rules, around)
     result = np.full(len(pool), "", dtype="<U16")
     for name in reversed(rules.classes):
         result[pool & fits[name]] = name
@@ -164,39 +209,37 @@ def _proxies(columns: Columns, rules: Rules) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-def _company(columns: Columns, pool: NDArray[np.bool_], rules: Rules) -> dict[str, NDArray[np.bool_]]:
+def _company(
+    columns: Columns, pool: NDArray[np.bool_], rules: Rules, around: Neighbours
+) -> dict[str, NDArray[np.bool_]]:
     """Rows of the pool that have the neighbour which `merger` or `companion` asks for."""
     mag, flux_r = magnitudes(columns, rules.dereddened), _flux_r(columns, rules)
-    gr = mag["G"] - mag["R"]
-    extended, red = is_extended(columns), is_variant("v3_color_relaxed", columns)
-    one, other = _neighbours(columns, pool, mag["R"] < _FAINTEST_NEIGHBOUR)
-    ratio = flux_r[other] / flux_r[one]
-    comparable = extended[other] & (ratio >= 1 / _MERGER_RATIO) & (ratio <= _MERGER_RATIO)
-    comparable &= np.abs(gr[one] - gr[other]) <= _MERGER_COLOUR
+    gr, red = mag["G"] - mag["R"], is_variant("v3_color_relaxed", columns)
+    one, other = _pairs(columns, pool, around)
+    ratio = around.flux_r[other] / flux_r[one]
+    comparable = around.extended[other] & (ratio >= 1 / _MERGER_RATIO) & (ratio <= _MERGER_RATIO)
+    comparable &= np.abs(gr[one] - around.gr[other]) <= _MERGER_COLOUR
     fainter = -2.5 * np.log10(ratio)
     bluer = red[one] & (fainter >= _COMPANION_FAINTER[0]) & (fainter <= _COMPANION_FAINTER[1])
-    bluer &= gr[one] - gr[other] >= _COMPANION_BLUER
+    bluer &= gr[one] - around.gr[other] >= _COMPANION_BLUER
     return {
         "merger": np.bincount(one[comparable], minlength=len(pool)) > 0,
         "companion": np.bincount(one[bluer], minlength=len(pool)) == 1,
     }
 
 
-def _neighbours(
-    columns: Columns, of: NDArray[np.bool_], among: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers (P,), (P,) of pairs at the separation that a neighbour has: one row of each set."""
+def _pairs(columns: Columns, of: NDArray[np.bool_], around: Neighbours) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(P,) row numbers and (P,) numbers of neighbours, of pairs at the separation that a neighbour has."""
     low, high = _NEIGHBOUR_ARCSEC
-    ra, dec = (np.asarray(columns[name], dtype=np.float64) for name in ("RA", "DEC"))
-    first, second = np.flatnonzero(of), np.flatnonzero(among)
-    if not len(first) or not len(second):
+    first = np.flatnonzero(of)
+    if not len(first) or not around.tree.n:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    trees = [cKDTree(unit_vectors(ra[index], dec[index])) for index in (first, second)]
-    found = trees[0].sparse_distance_matrix(trees[1], chord(high), output_type="ndarray")
-    one, other = first[found["i"]], second[found["j"]]
-    # One row with itself, and what is nearer than sources are parted.
-    far = separation(ra[one], dec[one], ra[other], dec[other]) >= low if len(one) else np.empty(0, bool)
-    return one[far], other[far]
+    xyz = unit_vectors(columns["RA"][first], columns["DEC"][first])
+    found = cKDTree(xyz).sparse_distance_matrix(around.tree, chord(high), output_type="ndarray")
+    one, other = found["i"], found["j"]
+    # Not the row itself, which is among the neighbours, nor what is nearer than sources are parted.
+    far = np.linalg.norm(xyz[one] - around.tree.data[other], axis=-1) >= chord(low)
+    return first[one[far]], other[far]
 
 
 def _flux_r(columns: Columns, rules: Rules) -> NDArray[np.float64]:

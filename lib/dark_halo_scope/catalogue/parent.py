@@ -1,14 +1,14 @@
 """The parent sample: luminous red galaxies of a survey's sweeps, each with its cell, split and photometric redshift.
 
-One Spark task reads one sweep file. Rows then meet by brick, so that what is written depends on the rows alone: not on
-cores, partitions or the order of files.
+One Spark task reads one sweep file, some rows at a time. Rows then meet by brick, so that what is written depends on
+the rows alone: not on cores, partitions or the order of files.
 """
 
 import contextlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from math import ceil
@@ -47,7 +47,7 @@ from dark_halo_scope.core.quarantine import REASON, check_fraction, split_rows
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.bricks import read_blacklist, read_bricks
 from dark_halo_scope.survey.description import SurveyDescription, load_survey
-from dark_halo_scope.survey.sweeps import PHOTO_Z, read_sweep
+from dark_halo_scope.survey.sweeps import PART_ROWS, PHOTO_Z, read_sweep
 from dark_halo_scope.survey.units import depth_magnitude
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Bricks:
 
 @dataclass(frozen=True)
 class Selection:
-    """Outcome of one sweep file: rows kept, rows quarantined with their reason, and how many went where."""
+    """Outcome of rows of a sweep: rows kept, rows quarantined with their reason, and how many went where."""
 
     rows: pa.Table
     row_numbers: NDArray[np.int64]
@@ -188,17 +188,19 @@ def prepare_bricks(
 
 
 def select_rows(
-    sweep: pa.Table, bricks: Bricks, lens_ra: NDArray, lens_dec: NDArray, settings: ParentSettings
+    sweep: pa.Table, bricks: Bricks, lens_ra: NDArray, lens_dec: NDArray, settings: ParentSettings, first: int = 0
 ) -> Selection:
-    """Parents among the rows of one sweep.
+    """Parents among rows of one sweep.
 
     Args:
         sweep: columns `SWEEP_COLUMNS`, and Z_PHOT_MEDIAN, Z_PHOT_STD where there are photometric redshifts.
         bricks: of the survey.
         lens_ra, lens_dec: (M,) float64 degrees of known lenses.
+        first: number of the first of these rows in their file.
 
     Returns:
-        rows in file order. A bad row is quarantined whatever the cuts would have said of it.
+        rows in file order, and their numbers in the file. A bad row is quarantined whatever the cuts would have said of
+        it.
     """
     columns = {name: sweep[name].to_numpy(zero_copy_only=False) for name in SWEEP_COLUMNS}
     reason_N = bad_row_reasons(columns)
@@ -236,11 +238,32 @@ def select_rows(
         rows=object_rows(
             sweep, columns, number_N, {name: flag[left_N] for name, flag in flags.items()}, settings.split_seed
         ),
-        row_numbers=number_N,
+        row_numbers=first + number_N,
         quarantined=_bad_rows(columns, np.flatnonzero(bad_N), reason_N[bad_N]),
-        quarantined_numbers=np.flatnonzero(bad_N),
+        quarantined_numbers=first + np.flatnonzero(bad_N),
         counts=counts,
     )
+
+
+def select_file(
+    sweep: Path,
+    photoz: Path | None,
+    releases: Collection[str],
+    bricks: Bricks,
+    lens_ra: NDArray,
+    lens_dec: NDArray,
+    settings: ParentSettings,
+    part_rows: int = PART_ROWS,
+) -> Iterator[Selection]:
+    """`select_rows` of a sweep file, `part_rows` rows at a time: memory does not grow with the file.
+
+    Args:
+        sweep, photoz, releases: see `read_sweep`.
+    """
+    first = 0
+    for rows in read_sweep(sweep, SWEEP_COLUMNS, photoz, releases, part_rows):
+        yield select_rows(rows, bricks, lens_ra, lens_dec, settings, first)
+        first += rows.num_rows
 
 
 def duplicate_reasons(table: pa.Table) -> list[str | None]:
@@ -275,7 +298,6 @@ def _select(
     spark: "SparkSession", survey: SurveyDescription, lenses: Path, settings: ParentSettings, work: Attempt
 ) -> None:
     from pyspark import StorageLevel
-    from pyspark.sql import functions as sql
     from pyspark.sql.pandas.types import from_arrow_schema
 
     uris = survey.files
@@ -297,9 +319,11 @@ def _select(
                 sweep, photoz = sweeps[number]
                 with local_file(survey, sweep) as sweep_path, local_file(survey, photoz) as photoz_path:
                     assert sweep_path is not None
-                    table = read_sweep(sweep_path, SWEEP_COLUMNS, photoz_path, survey.releases)
-                selection = select_rows(table, bricks, lens_ra, lens_dec, settings)
-                yield from _carried(selection, sweep, settings).to_batches(max_chunksize=10_000)
+                    selections = select_file(
+                        sweep_path, photoz_path, survey.releases, bricks, lens_ra, lens_dec, settings
+                    )
+                    for selection in selections:
+                        yield from _carried(selection, sweep, settings).to_batches(max_chunksize=10_000)
 
     numbers = spark.createDataFrame([(i,) for i in range(len(sweeps))], "number int").repartition(len(sweeps))
     carried = numbers.mapInArrow(read, from_arrow_schema(_CARRIED)).persist(StorageLevel.MEMORY_AND_DISK)
@@ -310,10 +334,7 @@ def _select(
     def write(frame: "pd.DataFrame") -> "pd.DataFrame":
         return _write_file(frame, target, leaking)
 
-    rows = carried.filter("counts is null")
-    # One task writes a file from memory, so that a larger survey has more files and not larger ones.
-    files = max(settings.files, ceil(rows.count() / settings.rows_per_file))
-    rows = rows.withColumn("file", sql.floor(sql.col("brick_order") * files).cast("int")).drop("brick_order")
+    rows = with_files(carried.filter("counts is null"), settings.rows_per_file, settings.files)
     written = rows.groupBy("file").applyInPandas(write, _WRITTEN).collect()
     carried.unpersist()
     rows_out = {split: sum(w[split] for w in written) for split in SPLITS}
@@ -334,6 +355,22 @@ def _select(
         objects=sorted((ObjectEntry(name=w.name, size=w.size, sha256=w.sha256) for w in written), key=lambda e: e.name),
     )
     logger.info("%d parents of %d rows, %d quarantined", sum(rows_out.values()), counts["read"], rows_quarantined)
+
+
+def with_files(rows: "DataFrame", rows_per_file: int, least: int = 1) -> "DataFrame":
+    """Rows with the number of the output `file` that each goes to, by its `brick_order` (see there), which is dropped.
+
+    One task writes a file from memory, so that a larger survey has more files and not larger ones.
+
+    Args:
+        rows: persisted, because they are counted first.
+        rows_per_file: on average.
+        least: number of files.
+    """
+    from pyspark.sql import functions as sql
+
+    files = max(least, ceil(rows.count() / rows_per_file))
+    return rows.withColumn("file", sql.floor(sql.col("brick_order") * files).cast("int")).drop("brick_order")
 
 
 @contextlib.contextmanager
@@ -436,7 +473,7 @@ def _bad_rows(columns: Mapping[str, NDArray], number_N: NDArray[np.int64], reaso
 
 
 def _carried(selection: Selection, sweep: str, settings: ParentSettings) -> pa.Table:
-    """Rows between the Spark stages: parents, bad rows, and one row with the counts of the file."""
+    """Rows between the Spark stages: parents, bad rows, and one row with the counts of this part of the file."""
     kept, bad = selection.rows, selection.quarantined
     near_N = near_other_split(
         kept["ra"].to_numpy(), kept["dec"].to_numpy(), settings.same_object_arcsec, settings.split_seed
@@ -447,8 +484,9 @@ def _carried(selection: Selection, sweep: str, settings: ParentSettings) -> pa.T
         pa.table({"counts": pa.array([json.dumps(selection.counts, sort_keys=True)], pa.string())}),
     ]
     table = pa.concat_tables([_with_schema(part, _CARRIED) for part in parts])
-    order = [None if name is None else hash_fraction(name) for name in table["brickname"].to_pylist()]
-    table = table.set_column(table.schema.get_field_index("brick_order"), "brick_order", pa.array(order, _F64))
+    table = table.set_column(
+        table.schema.get_field_index("brick_order"), "brick_order", brick_order(table["brickname"])
+    )
     return table.set_column(
         table.schema.get_field_index("sweep"), "sweep", pa.array([sweep] * table.num_rows, pa.string())
     )
@@ -507,6 +545,11 @@ def _write_file(frame: "pd.DataFrame", target: str, leaking: frozenset[tuple[int
         entry = write_object(target, f"quarantine/parent-{number:04d}.parquet", table_bytes(rows))
         records.append({**entry.model_dump(), **dict.fromkeys(SPLITS, 0), "quarantined": len(rows)})
     return pd.DataFrame.from_records(records)
+
+
+def brick_order(names: pa.ChunkedArray) -> pa.Array:
+    """Place of each brick in [0, 1) by a hash of its name, null without one: data decide which file it is in."""
+    return pa.array([None if name is None else hash_fraction(name) for name in names.to_pylist()], _F64)
 
 
 def table_bytes(table: pa.Table) -> bytes:

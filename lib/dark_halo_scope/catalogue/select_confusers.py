@@ -2,14 +2,14 @@
 
     survey.json, lenses.json -> confusers.json, `confusers-{file}.parquet`
 
-One Spark task reads one sweep file, so that its memory is that of the largest file. Rows then meet by brick: what is
-written depends on the rows alone, not on cores, partitions or the order of files.
+One Spark task reads one sweep file, some rows at a time; of the whole file it holds what a neighbour is judged by. Rows
+then meet by brick: what is written depends on the rows alone, not on cores, partitions or the order of files.
 """
 
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,18 +19,33 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dark_halo_scope.catalogue.config import ConfuserSettings
-from dark_halo_scope.catalogue.confusers import RULES, confuser_classes, in_pool
+from dark_halo_scope.catalogue.confusers import (
+    NEIGHBOUR_COLUMNS,
+    RULES,
+    Neighbours,
+    confuser_classes,
+    in_pool,
+    neighbours,
+)
 from dark_halo_scope.catalogue.crossmatch import nearest
-from dark_halo_scope.catalogue.parent import PARENT_SCHEMA, duplicate_reasons, local_file, object_rows, table_bytes
-from dark_halo_scope.catalogue.selection import SWEEP_COLUMNS, bad_row_reasons, lrg_flags
-from dark_halo_scope.catalogue.splits import SPLITS, file_of_brick
+from dark_halo_scope.catalogue.parent import (
+    PARENT_SCHEMA,
+    brick_order,
+    duplicate_reasons,
+    local_file,
+    object_rows,
+    table_bytes,
+    with_files,
+)
+from dark_halo_scope.catalogue.selection import CHECKED_COLUMNS, SWEEP_COLUMNS, bad_row_reasons, lrg_flags
+from dark_halo_scope.catalogue.splits import SPLITS
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_manifest, verified_paths, write_object
 from dark_halo_scope.core.quarantine import check_fraction
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.description import SurveyDescription, load_survey
-from dark_halo_scope.survey.sweeps import read_sweep
+from dark_halo_scope.survey.sweeps import PART_ROWS, read_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,13 +59,11 @@ KIND = "confusers"
 CONFUSER_SCHEMA = PARENT_SCHEMA.append(pa.field("confuser", pa.string(), nullable=False))
 """Columns of the parent sample, and the class."""
 
-_CARRIED = pa.schema(
-    [
-        *(field.with_nullable(True) for field in CONFUSER_SCHEMA),
-        pa.field("counts", pa.string()),
-        pa.field("file", pa.int32()),
-    ]
-)
+_ROWS = pa.schema([field.with_nullable(True) for field in CONFUSER_SCHEMA])
+_CARRIED = _ROWS.append(pa.field("counts", pa.string())).append(pa.field("brick_order", pa.float64()))
+
+# A neighbour must be a usable row.
+_LOOKED_AT = tuple(dict.fromkeys([*NEIGHBOUR_COLUMNS, *CHECKED_COLUMNS]))
 
 _WRITTEN = "name string, size long, sha256 string, counts string, duplicates long"
 
@@ -58,24 +71,24 @@ _ORDER = ("brickname", "objid", "release", "ra", "dec")
 
 
 def select_confusers(
-    sweep: pa.Table, lens_ra: NDArray, lens_dec: NDArray, settings: ConfuserSettings
+    sweep: pa.Table, around: Neighbours, lens_ra: NDArray, lens_dec: NDArray, settings: ConfuserSettings
 ) -> tuple[pa.Table, Counter[str]]:
-    """Confusers among the rows of one sweep.
+    """Confusers among rows of one sweep.
 
     Args:
         sweep: columns `SWEEP_COLUMNS`, and Z_PHOT_MEDIAN, Z_PHOT_STD where there are photometric redshifts.
+        around: neighbours in the whole sweep.
         lens_ra, lens_dec: (M,) float64 degrees of known and candidate lenses.
         settings: rules and the radius about lenses.
 
     Returns:
-        `CONFUSER_SCHEMA`, rows in file order; and how many rows went where. Bad rows are neither confusers nor
-        neighbours.
+        `CONFUSER_SCHEMA`, rows in file order; and how many rows went where. Bad rows are no confusers.
     """
     every = {name: sweep[name].to_numpy(zero_copy_only=False) for name in SWEEP_COLUMNS}
-    good = np.flatnonzero(bad_row_reasons(every) == None)  # noqa: E711 - elementwise
+    good = _good(every)
     columns = {name: values[good] for name, values in every.items()}
     rules = RULES[settings.preset]
-    kind = confuser_classes(columns, rules)
+    kind = confuser_classes(columns, rules, around)
     found = np.flatnonzero(kind != "")
     ra, dec = (columns[name][found] for name in ("RA", "DEC"))
     near = nearest(ra, dec, lens_ra, lens_dec, settings.lens_radius_arcsec)[0] >= 0
@@ -87,6 +100,34 @@ def select_confusers(
     rows = object_rows(sweep, every, good[kept], flags, settings.split_seed)
     rows = rows.append_column(CONFUSER_SCHEMA.field("confuser"), pa.array(kind[kept], pa.string()))
     return rows, counts
+
+
+def select_file(
+    sweep: Path,
+    photoz: Path | None,
+    releases: Collection[str],
+    lens_ra: NDArray,
+    lens_dec: NDArray,
+    settings: ConfuserSettings,
+    part_rows: int = PART_ROWS,
+) -> Iterator[tuple[pa.Table, Counter[str]]]:
+    """`select_confusers` of a sweep file, `part_rows` rows at a time, after a first reading for the neighbours.
+
+    Bad rows are no neighbours.
+
+    Args:
+        sweep, photoz, releases: see `read_sweep`.
+    """
+
+    def good_rows() -> Iterator[dict[str, NDArray]]:
+        for rows in read_sweep(sweep, _LOOKED_AT, None, releases, part_rows):
+            columns = {name: rows[name].to_numpy(zero_copy_only=False) for name in _LOOKED_AT}
+            good = _good(columns)
+            yield {name: values[good] for name, values in columns.items()}
+
+    around = neighbours(good_rows(), RULES[settings.preset])
+    for rows in read_sweep(sweep, SWEEP_COLUMNS, photoz, releases, part_rows):
+        yield select_confusers(rows, around, lens_ra, lens_dec, settings)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -124,8 +165,10 @@ def _select(
                 sweep, photoz = sweeps[number]
                 with local_file(survey, sweep) as sweep_path, local_file(survey, photoz) as photoz_path:
                     assert sweep_path is not None
-                    rows = read_sweep(sweep_path, SWEEP_COLUMNS, photoz_path, survey.releases)
-                yield from _carried(*select_confusers(rows, lens_ra, lens_dec, settings), settings)
+                    for rows, here in select_file(
+                        sweep_path, photoz_path, survey.releases, lens_ra, lens_dec, settings
+                    ):
+                        yield from _carried(rows, here)
 
     numbers = spark.createDataFrame([(i,) for i in range(len(sweeps))], "number int").repartition(len(sweeps))
     carried = numbers.mapInArrow(read, from_arrow_schema(_CARRIED)).persist(StorageLevel.MEMORY_AND_DISK)
@@ -138,7 +181,8 @@ def _select(
     def write(frame: "pd.DataFrame") -> "pd.DataFrame":
         return _write_file(frame, target)
 
-    written = carried.filter("counts is null").groupBy("file").applyInPandas(write, _WRITTEN).collect()
+    rows = with_files(carried.filter("counts is null"), settings.rows_per_file)
+    written = rows.groupBy("file").applyInPandas(write, _WRITTEN).collect()
     carried.unpersist()
     classes: dict[str, Counter[str]] = {name: Counter() for name in RULES[settings.preset].classes}
     for item in written:
@@ -161,11 +205,15 @@ def _select(
     logger.info("%d confusers of %d rows", rows_out, counts["read"])
 
 
-def _carried(rows: pa.Table, counts: Counter[str], settings: ConfuserSettings) -> Iterator[pa.RecordBatch]:
-    """Rows between the Spark stages: confusers with the file that they go to, and one row with the counts."""
-    files = [file_of_brick(name, settings.files) for name in rows["brickname"].to_pylist()]
-    rows = rows.append_column("counts", pa.nulls(rows.num_rows, pa.string()))
-    rows = rows.append_column("file", pa.array(files, pa.int32()))
+def _good(columns: dict[str, NDArray]) -> NDArray[np.int64]:
+    """Numbers of the rows that are usable."""
+    return np.flatnonzero(bad_row_reasons(columns) == None)  # noqa: E711 - elementwise
+
+
+def _carried(rows: pa.Table, counts: Counter[str]) -> Iterator[pa.RecordBatch]:
+    """Rows between the Spark stages: confusers with the place of their brick, and one row with the counts."""
+    order = brick_order(rows["brickname"])
+    rows = rows.append_column("counts", pa.nulls(rows.num_rows, pa.string())).append_column("brick_order", order)
     yield from pa.table(rows.columns, schema=_CARRIED).to_batches(max_chunksize=10_000)
     one = {"counts": json.dumps(counts, sort_keys=True)}
     yield pa.RecordBatch.from_pylist([one], schema=_CARRIED)
@@ -176,7 +224,7 @@ def _write_file(frame: "pd.DataFrame", target: str) -> "pd.DataFrame":
     import pandas as pd
 
     number = int(frame["file"].iloc[0])
-    table = pa.Table.from_pandas(frame, schema=_CARRIED, preserve_index=False).replace_schema_metadata(None)
+    table = pa.Table.from_pandas(frame, schema=_ROWS, preserve_index=False).replace_schema_metadata(None)
     table = table.sort_by([(name, "ascending") for name in _ORDER])
     first = pa.array([reason is None for reason in duplicate_reasons(table)])
     rows = table.filter(first).select(CONFUSER_SCHEMA.names).cast(CONFUSER_SCHEMA)

@@ -42,6 +42,18 @@ SWEEP_COLUMNS = (
 )
 """What the parent sample reads of a sweep."""
 
+CHECKED_COLUMNS = (
+    "RA",
+    "DEC",
+    *(f"FLUX_{b}" for b in MAG_BANDS),
+    *(f"MW_TRANSMISSION_{b}" for b in MAG_BANDS),
+    "EBV",
+    "SHAPE_R",
+    "SHAPE_E1",
+    "SHAPE_E2",
+)
+"""What `bad_row_reasons` looks at."""
+
 BRIGHT, GALAXY, CLUSTER = 1, 12, 13
 """Bits of MASKBITS that DESI's dark-time targets avoid."""
 

@@ -62,11 +62,6 @@ def split_of_key(key: object, seed: int = SPLIT_SEED) -> str:
     return "train" if u < TRAIN_BELOW else "val" if u < VAL_BELOW else "test"
 
 
-def file_of_brick(brickname: str, files: int) -> int:
-    """Which of `files` output files a brick's rows go to, by a hash of its name: data decide, never partitions."""
-    return int(hash_fraction(brickname) * files)
-
-
 def split_of_cells(cells: ArrayLike, seed: int = SPLIT_SEED) -> NDArray[np.str_]:
     """Split of each HEALPix cell.
 

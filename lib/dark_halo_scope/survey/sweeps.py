@@ -1,6 +1,6 @@
 """Sweeps of DR9 and DR10, and the photometric redshifts beside them, as Arrow tables with upper-case names."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,9 @@ IDENTITY = ("RELEASE", "BRICKID", "OBJID")
 
 PHOTO_Z = ("Z_PHOT_MEDIAN", "Z_PHOT_STD")
 
+PART_ROWS = 100_000
+"""Rows of a sweep that are held at once; whoever selects needs about 1 kB for each, and a sweep has millions."""
+
 _PRE_DR9 = (
     "{path} is a catalogue of DR8 or before ({what}): its galaxy models have no Sersic index, so types and fluxes do "
     "not compare with DR9 and DR10; use the sweeps of one of those."
@@ -29,18 +32,23 @@ _PRE_DR9 = (
 
 
 def read_sweep(
-    path: Path, columns: Sequence[str], photoz: Path | None = None, releases: Collection[str] | None = None
-) -> pa.Table:
-    """Read some columns of a sweep (or Tractor) file.
+    path: Path,
+    columns: Sequence[str],
+    photoz: Path | None = None,
+    releases: Collection[str] | None = None,
+    part_rows: int = PART_ROWS,
+) -> Iterator[pa.Table]:
+    """Read some columns of a sweep (or Tractor) file, `part_rows` rows at a time.
 
     Args:
         path: a whole local FITS file; upper- or lower-case column names.
         columns: names of the DR10 data model. An `_I` column that the file lacks (DR9 has no i band) comes back null.
         photoz: its `-pz.fits`; adds Z_PHOT_MEDIAN and Z_PHOT_STD, null where the file says -99.
         releases: accepted data releases, keys of `RELEASES`; all of them by default.
+        part_rows: most rows of a table. A file with `.gz` is nevertheless held whole, unpacked, by CFITSIO.
 
-    Returns:
-        one row per object in file order; strings are stripped, vectors are fixed-size lists.
+    Yields:
+        at least one table; one row per object in file order; strings are stripped, vectors are fixed-size lists.
 
     Raises:
         CorruptDataError: the file is truncated or not FITS.
@@ -56,14 +64,20 @@ def read_sweep(
         missing = [n for n in [*wanted, *read] if n not in stored and not _of_i_band(n)]
         if missing:
             raise BadInputError(f"{path} lacks the columns {', '.join(missing)}; it is not a sweep of DR9 or DR10.")
-        rows = table.read(columns=[stored[n] for n in read])
-    data = {name: native(rows[stored[name]]) for name in read}
-    check_releases(data["RELEASE"], path, releases)
-    _check_bricks(data["BRICKID"], data["BRICKNAME"], path)
-    arrow = {n: _arrow(data[n]) if n in data else pa.nulls(len(rows), pa.float32()) for n in wanted}
-    if photoz is not None:
-        arrow |= _read_photoz(photoz, path, data)
-    return pa.table(arrow)
+        count = table.get_nrows()
+        redshifts = None if photoz is None else _Redshifts(photoz, path, count)
+        codes = np.empty(0, np.int64)
+        for first in range(0, max(count, 1), part_rows):
+            number_N = np.arange(first, min(first + part_rows, count))
+            rows = table.read(columns=[stored[n] for n in read], rows=number_N)
+            data = {name: native(rows[stored[name]]) for name in read}
+            codes = np.union1d(codes, data["RELEASE"])
+            check_releases(codes, path, releases)
+            _check_bricks(data["BRICKID"], data["BRICKNAME"], path, first)
+            arrow = {n: _arrow(data[n]) if n in data else pa.nulls(len(rows), pa.float32()) for n in wanted}
+            if redshifts is not None:
+                arrow |= redshifts.read(number_N, data)
+            yield pa.table(arrow)
 
 
 def data_release(codes: Iterable[int]) -> str:
@@ -120,37 +134,49 @@ def check_one_version(paths: Iterable[str]) -> None:
         )
 
 
-def _check_bricks(brickid: NDArray[np.int32], brickname: NDArray[np.str_], path: Path) -> None:
-    """Refuse a file in which a brick has another one's name: its pixels would be looked up in the wrong place."""
+def _check_bricks(brickid: NDArray[np.int32], brickname: NDArray[np.str_], path: Path, first: int) -> None:
+    """Refuse a file in which a brick has another one's name: its pixels would be looked up in the wrong place.
+
+    Args:
+        first: number of the first of these rows in the file, for the error.
+    """
     ids, inverse = np.unique(brickid, return_inverse=True)
     expected = bricks_of_ids(ids).name[inverse]
     wrong = np.flatnonzero(expected != brickname)
     if len(wrong):
         row = int(wrong[0])
         raise BadInputError(
-            f"{path} row {row} has BRICKNAME {str(brickname[row])!r} but BRICKID {brickid[row]}, which is "
+            f"{path} row {first + row} has BRICKNAME {str(brickname[row])!r} but BRICKID {brickid[row]}, which is "
             f"{expected[row]}; fetch the file again."
         )
 
 
-def _read_photoz(path: Path, sweep: Path, data: dict[str, NDArray]) -> dict[str, pa.Array]:
-    with open_fits(path) as file:
-        table = file[1]
-        stored = {name.upper(): name for name in table.get_colnames()}
-        missing = [n for n in PHOTO_Z if n not in stored]
+class _Redshifts:
+    """A photo-z sweep beside its sweep: the same objects, row by row."""
+
+    def __init__(self, path: Path, sweep: Path, count: int) -> None:
+        self.path, self.sweep = path, sweep
+        with open_fits(path) as file:
+            self.stored = {name.upper(): name for name in file[1].get_colnames()}
+            rows = file[1].get_nrows()
+        missing = [n for n in PHOTO_Z if n not in self.stored]
         if missing:
             raise BadInputError(f"{path} lacks the columns {', '.join(missing)}; it is not a photo-z sweep.")
-        identity = [n for n in IDENTITY if n in stored]
-        rows = table.read(columns=[stored[n] for n in (*PHOTO_Z, *identity)])
-    if len(rows) != len(data["RELEASE"]):
-        raise BadInputError(
-            f"{path} has {len(rows)} rows where {sweep} has {len(data['RELEASE'])}; they are not of one version."
-        )
-    for name in identity:
-        differs = np.flatnonzero(rows[stored[name]] != data[name])
-        if len(differs):
-            raise BadInputError(f"{path} and {sweep} are not row by row: {name} differs in row {differs[0]}.")
-    return {n: _valid_or_null(native(rows[stored[n]]).astype(np.float32)) for n in PHOTO_Z}
+        if rows != count:
+            raise BadInputError(f"{path} has {rows} rows where {sweep} has {count}; they are not of one version.")
+
+    def read(self, number_N: NDArray[np.int64], data: dict[str, NDArray]) -> dict[str, pa.Array]:
+        """Redshifts of these rows, whose identity is in the sweep's `data`."""
+        identity = [n for n in IDENTITY if n in self.stored]
+        with open_fits(self.path) as file:
+            rows = file[1].read(columns=[self.stored[n] for n in (*PHOTO_Z, *identity)], rows=number_N)
+        for name in identity:
+            differs = np.flatnonzero(rows[self.stored[name]] != data[name])
+            if len(differs):
+                raise BadInputError(
+                    f"{self.path} and {self.sweep} are not row by row: {name} differs in row {number_N[differs[0]]}."
+                )
+        return {n: _valid_or_null(native(rows[self.stored[n]]).astype(np.float32)) for n in PHOTO_Z}
 
 
 def _valid_or_null(values: NDArray[np.float32]) -> pa.Array:
