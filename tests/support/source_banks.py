@@ -32,16 +32,17 @@ def exponential(size: int, half_light: float, axis_ratio: float = 0.7, phi: floa
 
 
 def write_galsim_bank(folder: Path, images: list[np.ndarray], psf: np.ndarray | None = None, **changes: object) -> Path:
-    """A bank in GalSim's format, IDENTs from 100 on; `changes` replaces columns of the catalogue."""
+    """A bank in GalSim's format, IDENTs from 100 on; `changes` replaces columns, and IDENT says how many rows."""
     folder.mkdir(parents=True, exist_ok=True)
     fits.HDUList([fits.PrimaryHDU(images[0].astype(np.float32)), *map(fits.ImageHDU, images[1:])]).writeto(
         folder / "images.fits"
     )
     if psf is not None:
         fits.PrimaryHDU(psf).writeto(folder / "psfs.fits")
-    count = len(images)
+    idents = np.asarray(changes.get("IDENT", np.arange(len(images)) + 100))
+    count = len(idents)
     values: dict[str, object] = {
-        "IDENT": np.arange(count) + 100,
+        "IDENT": idents,
         "MAG": np.full(count, 22.5),
         "BAND": np.array(["F814W"] * count),
         "GAL_FILENAME": np.array(["images.fits"] * count),
