@@ -1,6 +1,7 @@
-"""A standalone Spark cluster on this machine: a master and workers, each a process of its own."""
+"""A standalone Spark cluster on this machine (a master and workers, each a process of its own), and rules run on it."""
 
 import ctypes
+import json
 import os
 import re
 import signal
@@ -13,7 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from checkouts import Checkout
+from dark_halo_scope.core.manifest import load_manifest
+
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+
+# Spark's settings of each version that is tested.
+VERSIONS: dict[str, dict[str, str]] = {
+    "4": {},
+    # Another number of partitions than either version's own, most of them empty.
+    "3.5": {"spark.sql.shuffle.partitions": "13", "spark.sql.adaptive.enabled": "false"},
+}
 
 _START_S = 90.0
 _PR_SET_PDEATHSIG = 1
@@ -132,3 +145,96 @@ def spark_cluster(
         for process in processes:
             process.kill()
             process.wait()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a rule's command line in `folder`, and the artifact that it makes there."""
+
+    folder: Path
+    module: str
+    arguments: tuple[str, ...]
+    artifact: Path
+
+    def start(self, backend: str, output: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+        """Submit it as Snakemake does, in a process of its own: a JVM keeps the folder that it was started in."""
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "dark_halo_scope.spark.submit", "--backend", backend),
+                *(self.module, "--", *self.arguments, "--output", str(output)),
+            ],
+            cwd=self.folder,
+            env=os.environ | environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def make(self, lib: Path) -> None:
+        """Make the artifact here, with the code in `lib`."""
+        process = self.start("local[2]", self.artifact, {"PYTHONPATH": str(lib)})
+        _, said = process.communicate(timeout=500)
+        assert process.returncode == 0, said
+
+
+def call_of(checkout: Checkout, artifact: str, **inputs: str) -> Call:
+    """What made an artifact of a checkout, with the same settings and inputs.
+
+    Args:
+        inputs: by option, in place of those that it was made from.
+    """
+    made = json.loads((checkout.path / artifact).with_suffix(".provenance.json").read_text())
+    # Options are called as what they take.
+    options = {Path(item["path"]).stem: item["path"] for item in made["inputs"]} | inputs
+    options["settings"] = json.dumps(made["settings"])
+    arguments = tuple(part for name, value in options.items() for part in (f"--{name}", value))
+    return Call(checkout.path, made["module"], arguments, checkout.path / artifact)
+
+
+@dataclass(frozen=True)
+class Spark:
+    """A cluster, and the environment of a driver of the same version."""
+
+    cluster: SparkCluster
+    environment: dict[str, str]
+
+    def start(self, call: Call, output: Path) -> subprocess.Popen[str]:
+        """Submit a call to the cluster."""
+        return call.start(self.cluster.address, output, self.environment)
+
+    def run(self, call: Call, output: Path) -> tuple[int, str]:
+        """`start`, to its end: status and what it said."""
+        process = self.start(call, output)
+        _, said = process.communicate(timeout=500)
+        return process.returncode, said
+
+    def makes_the_same(self, call: Call, output: Path) -> None:
+        """A call gives there what it gave here: two manifests say the same, checksums of all files included."""
+        before = len(self.cluster.work_folders())
+        status, said = self.run(call, output)
+        assert status == 0, said
+        assert f"Spark {self.cluster.version}, {self.cluster.address}" in said
+        assert len(self.cluster.work_folders()) == before + 2, "both workers take part"
+        same_data(output, call.artifact)
+
+
+def same_data(output: Path, artifact: Path) -> None:
+    """Two manifests say the same of data in two places."""
+    ours, theirs = (load_manifest(path).model_dump(exclude={"uri"}) for path in (output, artifact))
+    assert ours == theirs, {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+
+
+@contextmanager
+def spark_of(version: str, lib: Path, folder: Path, project_root: Path) -> Iterator[Spark]:
+    """A master and two workers of a version of VERSIONS, and a driver with the code in `lib`."""
+    python_path = [str(lib)]
+    if version == "3.5":
+        if not (project_root / ".spark35" / "pyspark").is_dir():
+            pytest.skip("Spark 3.5 is absent: `make setup` puts it into .spark35")
+        python_path.insert(0, str(project_root / ".spark35"))
+    defaults = {"spark.executor.extraJavaOptions": JAVA_OPTIONS} | VERSIONS[version]
+    lines = [f"{name} {value}\n" for name, value in defaults.items()]
+    (folder / "spark-defaults.conf").write_text("".join(lines))
+    environment = {"SPARK_CONF_DIR": str(folder), "PYTHONPATH": os.pathsep.join(python_path)}
+    with spark_cluster(folder / "cluster", pyspark_home(environment["PYTHONPATH"])) as cluster:
+        assert cluster.version.startswith(f"{version}.")
+        yield Spark(cluster, environment)
