@@ -96,18 +96,17 @@ def host_labels(rows: pa.Table) -> NDArray[np.intp]:
     bricks = pd.factorize(rows.column("brickname").to_numpy())[0]
     known = "objid" in rows.column_names and rows.column("objid").null_count == 0
     objid = rows.column("objid").to_numpy() if known else None
-    return host_numbers(bricks, objid, column(rows, "ra"), column(rows, "dec"))
+    return host_numbers(bricks, objid, *([] if known else [column(rows, "ra"), column(rows, "dec")]))
 
 
 def host_numbers(
     brick: NDArray[np.integer],
     objid: NDArray[np.integer] | None,
-    ra: NDArray[np.float64],
-    dec: NDArray[np.float64],
+    *position: NDArray[np.float64],
 ) -> NDArray[np.intp]:
-    """(N,) numbers of hosts, in order of first appearance: of brick and object id, or of the position without ids."""
+    """(N,) numbers of hosts, in order of first appearance: of brick and object id, or of RA and Dec without ids."""
     # Six decimals of a degree (4 mas), as task ids have them.
-    keys = {"brick": brick, "objid": objid} if objid is not None else {"ra": np.round(ra, 6), "dec": np.round(dec, 6)}
+    keys = dict(enumerate([brick, objid] if objid is not None else [np.round(degrees, 6) for degrees in position]))
     return pd.DataFrame(keys).groupby(list(keys), sort=False).ngroup().to_numpy().astype(np.intp)
 
 

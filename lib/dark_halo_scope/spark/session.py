@@ -84,6 +84,9 @@ def session_settings(master: str) -> dict[str, str]:
         return settings
     cores = local_cores(master)
     settings |= {
+        # Manifests name their data relative to this folder. Executors start in folders of their own, and a JVM stays in
+        # the one that it was started in.
+        f"spark.executorEnv.{DIRECTORY_VARIABLE}": os.getcwd(),
         "spark.ui.enabled": "false",
         "spark.master": master,
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()}",
@@ -106,8 +109,6 @@ def session_settings(master: str) -> dict[str, str]:
         "spark.driver.host": address,
         "spark.driver.bindAddress": address,
         "spark.executor.memory": os.environ.get("SPARK_EXECUTOR_MEMORY", "1g"),
-        # Executors start in folders of their own, and manifests name their data relative to this one.
-        f"spark.executorEnv.{DIRECTORY_VARIABLE}": os.getcwd(),
     }
 
 
