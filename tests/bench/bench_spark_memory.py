@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
+import peak_memory
 import tiny_survey
 from brick_scene import planes, row, write_brick
 from dark_halo_scope.catalogue import lenses
@@ -70,15 +71,13 @@ def measure(module: str, arguments: Sequence[str], folder: Path) -> dict[str, fl
         while process.poll() is None:
             for pid in family(process.pid):
                 try:
-                    status = (Path("/proc") / str(pid) / "status").read_text()
+                    name = (Path("/proc") / str(pid) / "comm").read_text()
+                    peak = peak_memory.peak_mb(pid)
                     stat = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
                 except OSError:
                     continue
                 seconds[pid] = (int(stat[11]) + int(stat[12])) / TICKS
-                peak = (
-                    next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0) / 1024
-                )
-                if "java" in status.splitlines()[0]:
+                if "java" in name:
                     jvm = max(jvm, peak)
                 elif pid != process.pid:
                     python = max(python, peak)

@@ -19,9 +19,10 @@ PARTS, WHOLE = 10_000, 10**9
 MOST_GROWTH_MB = 60
 
 WORK = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 import numpy as np
+import peak_memory
 import tiny_survey
 from dark_halo_scope.catalogue import parent, select_confusers
 from dark_halo_scope.catalogue.config import ConfuserSettings, ParentSettings
@@ -37,7 +38,7 @@ if rule == "select_parent_sample":
 else:
     parts = select_confusers.select_file(sweep, None, ["dr10"], *lens, ConfuserSettings(), part_rows)
     rows = sum(table.num_rows for table, _ in parts)
-print(json.dumps([rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([rows, peak_memory.peak_mb()]))
 """
 
 

@@ -1,6 +1,7 @@
 """What a task promises about memory: it does not grow with its rows."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +29,10 @@ ROWS = {"few": FEW, "many": MANY, "few-galaxies": FEW_GALAXIES, "many-galaxies":
 MOST_GROWTH_MB = 90
 
 WORK = """
-import functools, json, resource, sys
+import functools, json, sys
 from dataclasses import replace
 from pathlib import Path
+import peak_memory
 from dark_halo_scope.core.manifest import load_manifest
 from dark_halo_scope.injection import galsim_bank, sources, stamp_files, stamp_parquet
 from dark_halo_scope.injection.stamp_config import StampSettings
@@ -55,7 +57,7 @@ settings = StampSettings(rows_per_file=10**6)
 job = stamp_files.Job(manifest, coadds, load_survey(Path("survey.json")), settings, "out", bank)
 (written,) = stamp_files.inject_file(f"manifest-train-{sys.argv[1]}.parquet", job)
 assert written.error is None and not written.reasons, written
-print(json.dumps([written.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([written.rows, peak_memory.peak_mb()]))
 """
 
 
@@ -95,9 +97,10 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _peak_mb(folder: Path, name: str, how: str = "row groups") -> float:
     """Largest resident memory of a process that injects one manifest file, MB."""
-    done = subprocess.run(
-        [sys.executable, "-c", WORK, name, how], cwd=folder, capture_output=True, text=True, check=False
-    )
+    # The path that pytest gave itself.
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", WORK, name, how]
+    done = subprocess.run(command, cwd=folder, env=os.environ | path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows, peak = json.loads(done.stdout)
     assert rows == ROWS[name]
