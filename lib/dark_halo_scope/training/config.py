@@ -1,6 +1,6 @@
 """Settings of a generation's training. The defaults are those of the Gen5-Prime plan of 2026-02-05."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,20 +22,34 @@ FLAGS = (
 
 
 class OptimizerSettings(Settings):
-    """AdamW, warm-up, cosine."""
+    """AdamW, and what its learning rate does from epoch to epoch."""
 
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0, description="of weight matrices; biases and norms have none")
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.999, ge=0, lt=1)
+    schedule: Literal["cosine", "warm_restarts", "step", "constant"] = Field(
+        default="cosine", description="what follows the warm-up"
+    )
     warmup_epochs: float = Field(default=3, ge=0, description="linear from zero")
     final_lr_fraction: float = Field(
         default=0.01, ge=0, le=1, description="of lr, reached by the cosine at the last step"
     )
+    t_0: float = Field(default=10, gt=0, description="warm_restarts: epochs of the first cycle")
+    t_mult: int = Field(default=2, ge=1, description="warm_restarts: each cycle is this many times as long")
+    eta_min: float = Field(default=1e-6, ge=0, description="warm_restarts: learning rate at a cycle's end")
+    step_epochs: int = Field(default=10, ge=1, description="step: epochs after which the rate falls, again and again")
+    gamma: float = Field(default=0.1, gt=0, le=1, description="step: what the rate is multiplied with then")
     clip_norm: float | None = Field(default=1.0, gt=0)
     ema_decay: float | None = Field(
         default=None, gt=0, lt=1, description="average the weights over steps, and validate and keep the average"
     )
+
+    @model_validator(mode="after")
+    def _cycles_fall(self) -> Self:
+        if self.schedule == "warm_restarts" and self.eta_min > self.lr:
+            raise ValueError("eta_min is where a cycle of warm_restarts ends: it must not exceed lr")
+        return self
 
 
 class LossSettings(Settings):
@@ -44,9 +58,23 @@ class LossSettings(Settings):
     kind: Literal["bce", "focal"] = "bce"
     focal_alpha: float = Field(default=0.25, gt=0, lt=1)
     focal_gamma: float = Field(default=2.0, ge=0)
+    pos_weight: float | None = Field(
+        default=None, gt=0, description="bce: how many times as much an error on a lens counts; null: once"
+    )
+    label_smoothing: dict[str, Annotated[float, Field(ge=0, lt=0.5)]] = Field(
+        default={},
+        description="by the rows' column `tier`, how far the target lies from the label: B: 0.05 makes 1 into 0.95",
+    )
+    weight_column: str | None = Field(default=None, description="column of the rows with a weight for each image")
     pair_ranking: float = Field(
         default=0.0, ge=0, description="weight of softplus(negative - positive) within pairs; needs per_pair: all"
     )
+
+    @model_validator(mode="after")
+    def _one_class_weight(self) -> Self:
+        if self.kind == "focal" and self.pos_weight is not None:
+            raise ValueError("the focal loss weighs classes by focal_alpha: pos_weight is for bce")
+        return self
 
 
 class ValidationSettings(Settings):
@@ -93,6 +121,63 @@ class RedFlagSettings(Settings):
         return names
 
 
+class DiagnosticSettings(Settings):
+    """Checks of a run by itself, with the criteria and the cadence of the configuration review (sections 3 and 4)."""
+
+    every: int | None = Field(
+        default=10,
+        ge=1,
+        description="epochs between checks by brick and theta_E, of errors and calibration; null: none",
+    )
+    saliency_epochs: tuple[int, ...] = Field(
+        default=(10, 25, 50),
+        description="epochs, counted from 1, after which it is measured; also after the last",
+    )
+    saliency_pairs: int = Field(default=64, ge=0, description="validation positives it is measured on; 0: never")
+    improves_within: int = Field(default=10, ge=1, description="epochs in which val_loss and val_auc must improve")
+    loss_gap: float = Field(default=0.1, gt=0, description="validation loss less training loss")
+    gradient_norm: float = Field(default=10.0, gt=0, description="of any step, before clipping")
+    early_gradient: float = Field(
+        default=1e-3, gt=0, description="gradient norm of the backbone's first layers, as a fraction of its largest"
+    )
+    auc: float = Field(default=0.9, gt=0, lt=1, description="validation AUC that is due at `auc_epoch`")
+    auc_epoch: int = Field(default=20, ge=1, description="counted from 1")
+    undetectable_accuracy: float = Field(
+        default=0.6, gt=0, le=1, description="share of arcs of arc_snr 0 that may be called lenses"
+    )
+    brick_auc_std: float = Field(default=0.05, gt=0, description="standard deviation of the AUC over bricks")
+    brick_pairs: int = Field(default=20, ge=2, description="positives, and negatives, that a brick's AUC needs")
+    theta_e_edges: tuple[float, ...] = Field(
+        default=(0.75, 1.0, 1.25, 1.5, 2.0), description="arcsec, between the bins whose AUC should rise"
+    )
+    fp_fn_ratio: float = Field(
+        default=3.0, gt=1, description="largest ratio of the rates of either error to the other, at p = 0.5"
+    )
+    ece: float = Field(default=0.1, gt=0, description="expected calibration error in bins of equal mass")
+    calibration_bins: int = Field(default=15, ge=2)
+    min_count: int = Field(default=20, ge=2, description="images below which a check is not measured, and says so")
+
+    @field_validator("theta_e_edges")
+    @classmethod
+    def _increasing(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
+        if not edges or list(edges) != sorted(set(edges)) or edges[0] <= 0:
+            raise ValueError("edges must be positive and increase, and there must be one")
+        return edges
+
+
+class TrackingSettings(Settings):
+    """Where a run can be watched. Not part of what is trained: nothing reads these files."""
+
+    kind: Literal["tensorboard", "wandb", "none"] = "tensorboard"
+    every_steps: int | None = Field(
+        default=50, ge=1, description="steps between points of training loss and rate; null: only after epochs"
+    )
+    project: str = Field(default="dark_halo_scope", description="Weights & Biases only")
+    mode: Literal["offline", "online"] = Field(
+        default="offline", description="Weights & Biases only; online needs a network and WANDB_API_KEY"
+    )
+
+
 class CheckpointSettings(Settings):
     """How often a run can be resumed from; at least at every epoch's end. Not part of what is trained."""
 
@@ -115,6 +200,8 @@ class TrainSettings(Settings):
     loss: LossSettings = LossSettings()
     validation: ValidationSettings = ValidationSettings()
     red_flags: RedFlagSettings = RedFlagSettings()
+    diagnostics: DiagnosticSettings = DiagnosticSettings()
+    tracking: TrackingSettings = TrackingSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
 
     @model_validator(mode="after")
