@@ -69,17 +69,25 @@ def open_packed(manifest_path: Path, split: str) -> PackedSplit:
         raise BadInputError(f"{manifest_path} was packed before negatives had a place of their own; pack again.")
     pairs, negatives = counts[split], manifest.facts["negatives"][split]
     image = (len(manifest.facts["bands"]), manifest.facts["size"], manifest.facts["size"])
-    arrays = {kind: _array(manifest, array_name(split, kind), (pairs, *image)) for kind in manifest.facts["kinds"]}
+    arrays = {
+        kind: mapped_array(manifest, array_name(split, kind), (pairs, *image)) for kind in manifest.facts["kinds"]
+    }
     return PackedSplit(
         **{kind: arrays.pop(kind) for kind in IMAGE_KINDS},
-        rows=_rows(manifest, f"{split}/{ROWS}", pairs),
-        negative=_array(manifest, array_name(split, NEGATIVE), (negatives, *image)),
-        negative_rows=_rows(manifest, f"{split}/{NEGATIVE_ROWS}", negatives),
+        rows=aligned_rows(manifest, f"{split}/{ROWS}", pairs),
+        negative=mapped_array(manifest, array_name(split, NEGATIVE), (negatives, *image)),
+        negative_rows=aligned_rows(manifest, f"{split}/{NEGATIVE_ROWS}", negatives),
         extra={kind.removeprefix("hard_negative_"): array for kind, array in arrays.items()},
     )
 
 
-def _rows(manifest: Manifest, name: str, count: int) -> pa.Table:
+def aligned_rows(manifest: Manifest, name: str, count: int) -> pa.Table:
+    """The rows that describe an array of `count` images.
+
+    Raises:
+        BadInputError: the manifest has no such object.
+        CorruptDataError: the file differs from its checksum or has another number of rows.
+    """
     path = verified_path(manifest, name)
     rows = pq.read_table(path)
     if rows.num_rows != count:
@@ -87,7 +95,13 @@ def _rows(manifest: Manifest, name: str, count: int) -> pa.Table:
     return rows
 
 
-def _array(manifest: Manifest, name: str, shape: tuple[int, ...]) -> Any:
+def mapped_array(manifest: Manifest, name: str, shape: tuple[int, ...]) -> Any:
+    """A float16 array of a manifest as a read-only memory map.
+
+    Raises:
+        BadInputError: the manifest has no such object.
+        CorruptDataError: the file differs from its checksum or from `shape`.
+    """
     path = verified_path(manifest, name)
     # An empty file cannot be mapped.
     array = np.load(path, mmap_mode="r" if shape[0] else None, allow_pickle=False)
