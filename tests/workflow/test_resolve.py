@@ -1,14 +1,17 @@
 """From YAML files to the settings of each rule."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dark_halo_scope.core.errors import ConfigError
-from dark_halo_scope.workflow.resolve import load_yaml, merge, resolve
+from dark_halo_scope.workflow.merge import merge
+from dark_halo_scope.workflow.resolve import load_yaml, resolve, settings_getter
 
 VALUES = st.recursive(
     st.integers() | st.text(max_size=3), lambda inner: st.dictionaries(st.text(max_size=3), inner, max_size=3)
@@ -41,6 +44,114 @@ def test_a_missing_file_names_those_there_are(tmp_path: Path) -> None:
     (tmp_path / "mini.yaml").write_text("name: mini\n")
     with pytest.raises(ConfigError, match="there are: mini"):
         load_yaml(tmp_path / "dr11.yaml")
+
+
+SURVEY = """
+survey: {name: sky, release: dr10.1, region: south, coadd_layout: release, files: {bricks: b, brick_summary: s,
+  sweeps: w, photoz: p, coadds: c, lenses: [l], sources: q}}
+coadds: {pixels: 3600, min_finite_fraction: 1.0, max_missing_fraction: 0.0, attempts: 3}
+"""
+STAGES = """
+dataset: any
+training: {epochs: 6, optimizer: {lr: 3.0e-4, weight_decay: 0.02}}
+stages:
+  a1: {}
+  a2: {start_from: a1, training: {optimizer: {lr: 1.0e-4}}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., Path]:
+    """Write a folder of settings with the survey `sky` and generations by name, and return it."""
+
+    def write(survey: str = SURVEY, **generations: str) -> Path:
+        for kind, files in (("surveys", {"sky": survey}), ("generations", generations)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            for name, text in files.items():
+                (tmp_path / kind / f"{name}.yaml").write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_a_stage_is_what_all_stages_share_and_what_it_changes(config: Callable[..., Path]) -> None:
+    generation = resolve(config(one=STAGES), "sky").generation("one")
+    first, second = (generation.stage_training(stage) for stage in ("a1", "a2"))
+    assert first == generation.training
+    assert second.optimizer.lr == 1.0e-4
+    assert second.model_copy(update={"optimizer": first.optimizer}) == first
+    assert (second.optimizer.weight_decay, second.epochs) == (0.02, 6)
+    assert (generation.first_stage, generation.last_stage) == ("a1", "a2")
+
+
+def test_a_generation_without_stages_has_one(config: Callable[..., Path]) -> None:
+    generation = resolve(config(one="dataset: any"), "sky").generation("one")
+    assert list(generation.stages) == ["main"]
+
+
+def test_the_training_rule_takes_the_settings_of_its_stage_and_others_of_the_first(config: Callable[..., Path]) -> None:
+    getter = settings_getter(resolve(config(one=STAGES), "sky"))("generation", "training")
+    rate = {
+        stage: json.loads(getter(SimpleNamespace(generation="one", **wildcards)))["optimizer"]["lr"]
+        for stage, wildcards in (("a1", {"stage": "a1"}), ("a2", {"stage": "a2"}), (None, {}))
+    }
+    assert rate == {"a1": 3.0e-4, "a2": 1.0e-4, None: 3.0e-4}
+    with pytest.raises(ConfigError, match=r"no stage 'b'.*there are: a1, a2"):
+        getter(SimpleNamespace(generation="one", stage="b"))
+
+
+def test_a_generation_may_leave_out_stages_of_the_one_that_it_extends(config: Callable[..., Path]) -> None:
+    other = "extends: one\nstages: {a1: null, a2: null, main: {training: {epochs: 9}}}"
+    generation = resolve(config(one=STAGES, other=other), "sky").generation("other")
+    assert list(generation.stages) == ["main"]
+    assert generation.stage_training("main").epochs == 9
+    assert generation.stage_training("main").optimizer.lr == 3.0e-4
+
+
+@pytest.mark.parametrize(
+    ("stages", "sentence"),
+    [
+        ("{a1: {start_from: a2}, a2: {}}", "a1 starts from 'a2', which is no stage before it"),
+        ("{a1: {start_from: a1}}", "no stage before it"),
+        ("{a1: {training: {epochs: 0}}}", "stage a1.*epochs"),
+        ("{a1: {training: {epoch: 3}}}", "stage a1.*epoch"),
+        ("{a1: {training: {epochs: 2}}}", "warmup_epochs must be fewer than epochs"),
+        ("{A1: {}}", "cannot be called 'A1'"),
+        ("{a1: null}", "no stage"),
+        ("{a1: {lr: 1}}", "lr"),
+    ],
+)
+def test_a_stage_that_cannot_be_trained_is_refused_before_anything_runs(
+    config: Callable[..., Path], stages: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        resolve(config(one=f"dataset: any\nstages: {stages}"), "sky")
+
+
+@pytest.mark.parametrize(
+    ("generations", "sentence"),
+    [
+        ({"one": "two", "two": "one"}, "hard negatives of itself through one <- two <- one"),
+        ({"one": "one"}, "hard negatives of itself"),
+        ({"one": "two", "two": "three"}, "two takes its hard negatives of 'three', which does not exist"),
+    ],
+)
+def test_hard_negatives_come_from_generations_that_do_not_wait_for_this_one(
+    config: Callable[..., Path], generations: dict[str, str], sentence: str
+) -> None:
+    files = {name: f"dataset: any\nhard_negatives_of: {source}" for name, source in generations.items()}
+    with pytest.raises(ConfigError, match=sentence):
+        resolve(config(**files), "sky")
+
+
+def test_a_survey_may_extend_another_with_its_overrides(config: Callable[..., Path]) -> None:
+    overrides = "overrides: {generations: {one: {training: {epochs: 4}}}}"
+    folder = config(survey=f"{SURVEY}\n{overrides}", one="dataset: any")
+    larger = "extends: sky\nsurvey: {name: wide}\noverrides: {generations: {one: {training: {seed: 7}}}}"
+    (folder / "surveys" / "wide.yaml").write_text(larger)
+    resolved = resolve(folder, "wide")
+    assert (resolved.survey.survey.name, resolved.survey.survey.release) == ("wide", "dr10.1")
+    assert (resolved.generation("one").training.epochs, resolved.generation("one").training.seed) == (4, 7)
 
 
 @pytest.mark.parametrize("survey", ["mini", "dr10"])

@@ -1,11 +1,13 @@
 """What the YAML files under config/ hold: a section for each rule that takes settings."""
 
+import re
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dark_halo_scope.catalogue.config import ConfuserSettings, LensSettings, ParentSettings
-from dark_halo_scope.core.config import Settings
+from dark_halo_scope.core.config import Settings, validate
+from dark_halo_scope.core.errors import ConfigError
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
 from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
@@ -18,6 +20,10 @@ from dark_halo_scope.injection.stored_config import StoredSettings
 from dark_halo_scope.paper.config import PageSettings, TrainingExamplesSettings
 from dark_halo_scope.survey.config import CoaddSettings, SurveySettings
 from dark_halo_scope.training.config import TrainSettings
+from dark_halo_scope.workflow.merge import merge
+
+#: What a stage may be called: it is a folder of the results.
+_STAGE_NAME = re.compile("[a-z0-9]+")
 
 
 class Overrides(Settings):
@@ -61,13 +67,87 @@ class DatasetFile(Settings):
         return self
 
 
-class GenerationFile(Settings):
-    """config/generations/<name>.yaml; `extends: <other>` takes another's settings first."""
+class StageSettings(Settings):
+    """One stage of a generation's training."""
 
+    start_from: str | None = Field(None, description="the earlier stage whose best weights this one starts from")
+    training: dict[str, Any] = Field({}, description="what differs from the generation's `training`")
+
+
+class GenerationFile(Settings):
+    """config/generations/<name>.yaml; `extends: <other>` takes another's settings first.
+
+    Stages are trained in the order in which they are written, and the last one's best weights are scored and gated.
+    """
+
+    title: str | None = Field(None, description="what the generation is, or what an ablation changes, for tables")
     dataset: str
     gate_dataset: str = Field("v5_cosmos_paired", description="whose test pairs the gates are measured on")
-    last_stage: str = Field("main", description="the stage whose best weights are scored and gated")
     negative_control_of: str | None = Field(None, description="the generation that this one must lose against")
-    training: TrainSettings = TrainSettings()
+    hard_negatives_of: str | None = Field(
+        None, description="the generation whose false positives on the parent sample join the negatives"
+    )
+    training: TrainSettings = Field(TrainSettings(), description="what all stages share")
+    stages: dict[str, StageSettings] = Field(
+        {"main": StageSettings()},
+        validate_default=True,
+        description="by name, in order; null leaves out a stage of the generation that this one extends",
+    )
     scoring: ScoreSettings = ScoreSettings()
     gates: GateSettings = GateSettings()
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _without_nulls(cls, stages: Any) -> Any:
+        if not isinstance(stages, dict):
+            return stages
+        return {name: stage for name, stage in stages.items() if stage is not None}
+
+    @model_validator(mode="after")
+    def _stages_can_be_trained(self) -> "GenerationFile":
+        if not self.stages:
+            raise ValueError("stages names no stage; give one")
+        earlier: list[str] = []
+        for name, stage in self.stages.items():
+            if not _STAGE_NAME.fullmatch(name):
+                raise ValueError(f"a stage cannot be called {name!r}; use lower-case letters and digits")
+            if stage.start_from is not None and stage.start_from not in earlier:
+                raise ValueError(
+                    f"stage {name} starts from {stage.start_from!r}, which is no stage before it; "
+                    f"before it are: {', '.join(earlier) or 'none'}"
+                )
+            try:
+                self.stage_training(name)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+            earlier.append(name)
+        return self
+
+    @property
+    def first_stage(self) -> str:
+        """The stage that is trained first."""
+        return next(iter(self.stages))
+
+    @property
+    def last_stage(self) -> str:
+        """The stage whose best weights are scored and gated."""
+        return list(self.stages)[-1]
+
+    def stage(self, name: str) -> StageSettings:
+        """The stage called `name`.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if name not in self.stages:
+            raise ConfigError(f"There is no stage {name!r} in this generation; there are: {', '.join(self.stages)}.")
+        return self.stages[name]
+
+    def stage_training(self, name: str) -> TrainSettings:
+        """What all stages share, with what stage `name` changes.
+
+        Raises:
+            ConfigError: there is no such stage, or the two together are not valid.
+        """
+        values = merge(self.training.model_dump(mode="json"), self.stage(name).training)
+        return validate(TrainSettings, values, f"The training of stage {name}")

@@ -1,6 +1,6 @@
 """From the YAML files under config/ to the settings that each rule takes.
 
-A survey may override settings of datasets and generations, and a generation may extend another.
+A survey may override settings of datasets and generations, and a file may extend another of its kind.
 Everything is validated against the settings models when the workflow starts.
 """
 
@@ -15,6 +15,7 @@ import yaml
 from dark_halo_scope.core.config import validate
 from dark_halo_scope.core.errors import ConfigError
 from dark_halo_scope.workflow.config import DatasetFile, GenerationFile, SurveyFile
+from dark_halo_scope.workflow.merge import merge
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -54,15 +55,6 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over` in place of its own; mappings are merged key by key, lists replaced whole."""
-    merged = dict(base)
-    for key, value in over.items():
-        current = merged.get(key)
-        merged[key] = merge(current, value) if isinstance(current, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
 @dataclass(frozen=True)
 class Resolved:
     """Validated settings of one survey and of all datasets and generations under it."""
@@ -87,23 +79,32 @@ class Resolved:
         """
         return _named("dataset", name, self.datasets)
 
-    def section(self, kind: str, name: str | None, section: str) -> str:
+    def section(self, kind: str, name: str | None, section: str, stage: str | None = None) -> str:
         """Settings as sorted JSON, so that the order of keys in a YAML file never matters.
 
         Args:
             kind: `survey`, `dataset` or `generation`.
             name: of the dataset or generation; None for the survey.
             section: a top-level key of its file, such as `stamps`.
+            stage: of the generation, for its section `training`; None is the first.
 
         Raises:
-            ConfigError: there is no dataset or generation of that name.
+            ConfigError: there is no dataset, generation or stage of that name.
         """
+        if kind == "generation" and name is not None and section == "training":
+            generation = self.generation(name)
+            training = generation.stage_training(stage or generation.first_stage)
+            return _json(training.model_dump(mode="json"))
         file: SurveyFile | DatasetFile | GenerationFile
         if kind == "survey" or name is None:
             file = self.survey
         else:
             file = _named(kind, name, self.datasets if kind == "dataset" else self.generations)
-        return json.dumps(file.model_dump(mode="json")[section], sort_keys=True, separators=(",", ":"))
+        return _json(file.model_dump(mode="json")[section])
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
 def _named(kind: str, name: str, files: Mapping[str, Any]) -> Any:
@@ -119,7 +120,8 @@ def resolve(config_directory: Path, survey: str) -> Resolved:
         ConfigError: a file or key is missing, unknown or invalid; the sentence names the file.
     """
     survey_path = config_directory / "surveys" / f"{survey}.yaml"
-    survey_file = validate(SurveyFile, load_yaml(survey_path), str(survey_path))
+    surveys = {path.stem: path for path in sorted(survey_path.parent.glob("*.yaml"))} | {survey: survey_path}
+    survey_file = validate(SurveyFile, _extended(survey, surveys, {}, ()), str(survey_path))
 
     def read_all(kind: str, overrides: Mapping[str, Mapping[str, Any]], model: Any) -> dict[str, Any]:
         paths = {path.stem: path for path in sorted((config_directory / kind).glob("*.yaml"))}
@@ -131,11 +133,31 @@ def resolve(config_directory: Path, survey: str) -> Resolved:
         values = {name: _extended(name, paths, overrides, ()) for name in paths}
         return {name: validate(model, values[name], str(paths[name])) for name in paths}
 
+    generations = read_all("generations", survey_file.overrides.generations, GenerationFile)
+    _refuse_circles({name: file.hard_negatives_of for name, file in generations.items()})
     return Resolved(
         survey=survey_file,
         datasets=read_all("datasets", survey_file.overrides.datasets, DatasetFile),
-        generations=read_all("generations", survey_file.overrides.generations, GenerationFile),
+        generations=generations,
     )
+
+
+def _refuse_circles(mined_of: Mapping[str, str | None]) -> None:
+    """Each generation's hard negatives come from one that exists, and from no one that waits for this one's."""
+    for name in mined_of:
+        line = [name]
+        while (source := mined_of[line[-1]]) is not None:
+            if source not in mined_of:
+                raise ConfigError(
+                    f"The generation {line[-1]} takes its hard negatives of {source!r}, which does not exist; there "
+                    f"are: {', '.join(mined_of)}."
+                )
+            if source in line:
+                raise ConfigError(
+                    f"The generation {source} takes hard negatives of itself through {' <- '.join([*line, source])}; "
+                    "break the circle."
+                )
+            line.append(source)
 
 
 def _extended(
@@ -154,11 +176,12 @@ def _extended(
 
 
 def settings_getter(resolved: Resolved) -> Callable[[str, str], Callable[[Any], str]]:
-    """`settings("dataset", "stamps")`: a Snakemake params function of the rule's wildcards."""
+    """`settings("dataset", "stamps")`: a Snakemake params function of the rule's wildcards, `stage` among them."""
 
     def settings(kind: str, section: str) -> Callable[[Any], str]:
         def value(wildcards: Any) -> str:
-            return resolved.section(kind, getattr(wildcards, kind, None), section)
+            stage = getattr(wildcards, "stage", None)
+            return resolved.section(kind, getattr(wildcards, kind, None), section, stage)
 
         return value
 
