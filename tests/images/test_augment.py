@@ -17,7 +17,7 @@ def images(count: int = 4) -> torch.Tensor:
 
 def augmented(x: torch.Tensor, seed: int = 0, **settings: object) -> torch.Tensor:
     given = AugmentSettings.model_validate({"dihedral": False, **settings})
-    return augment(x, given, PREPROCESS, torch.Generator().manual_seed(seed))
+    return augment(x, given, PREPROCESS, torch.Generator().manual_seed(seed))[0]
 
 
 def test_the_eight_symmetries_differ_and_keep_every_pixel() -> None:
@@ -34,6 +34,7 @@ def test_each_image_gets_its_own_symmetry_in_all_bands() -> None:
     turned = dihedral_each(x, elements)
     for index in range(8):
         assert torch.equal(turned[index : index + 1], dihedral(x[index : index + 1], index))
+    assert turned.is_contiguous()
 
 
 def test_every_symmetry_is_drawn_about_equally_often() -> None:

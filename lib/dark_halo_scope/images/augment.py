@@ -1,7 +1,13 @@
 """Augmentation on the device, every draw from a passed torch.Generator.
 
-The images are in nanomaggies, before preprocessing, so that noise and blur mean what they say.
+The images are in nanomaggies, before preprocessing, so that noise and blur mean what they say. Draws are made apart
+from what is done with them: a stamp and its control share them, noise included, and each of several processes can make
+those of the whole batch and use its own share.
+
+Shape legend: B images, 3 bands, H rows, W columns of square stamps.
 """
+
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -9,6 +15,63 @@ from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.images.preprocess_config import AugmentSettings
 
 DIHEDRAL = 8  # four quarter turns, each with its mirror image
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What happens to each image; None: nothing of the kind.
+
+    element: symmetry of the square, 0 to 7, (B,).
+    corner: first row and column of the image in the stamp with its mirrored margin, pixels, (B, 2).
+    blur: sigma of the Gaussian, pixels, (B,).
+    noise: standard normal, (B, 3, H, W).
+    degraded: whether the core is replaced by its mean, (B,).
+    """
+
+    element: torch.Tensor | None = None
+    corner: torch.Tensor | None = None
+    blur: torch.Tensor | None = None
+    noise: torch.Tensor | None = None
+    degraded: torch.Tensor | None = None
+
+    def take(self, index_N: torch.Tensor | slice) -> "Draws":
+        """The draws of some of the images."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value[index_N] for name, value in values.items() if value is not None})
+
+
+def draw_augmentation(
+    shape: tuple[int, ...], settings: AugmentSettings, generator: torch.Generator, device: torch.device | None = None
+) -> Draws:
+    """Draws for a batch of this shape (B, 3, H, W).
+
+    Noise is drawn where the images lie: a CUDA device's own generator is seeded from the passed one, because to draw it
+    on the CPU would cost more than the network's step. All other draws are the same on every device.
+    """
+    count = shape[0]
+    device = generator.device if device is None else device
+    drawn: dict[str, torch.Tensor] = {}
+
+    def uniform() -> torch.Tensor:
+        return torch.rand(count, generator=generator, device=generator.device).to(device)
+
+    if settings.dihedral:
+        elements = torch.randint(DIHEDRAL, (count,), generator=generator, device=generator.device)
+        drawn["element"] = elements.to(device)
+    if settings.shift_pix:
+        corners = torch.randint(2 * settings.shift_pix + 1, (count, 2), generator=generator, device=generator.device)
+        drawn["corner"] = corners.to(device)
+    if settings.psf_blur_sigma_pix > 0:
+        drawn["blur"] = uniform() * settings.psf_blur_sigma_pix
+    if settings.noise_sigma > 0:
+        source = generator
+        if device.type == "cuda" and generator.device.type != "cuda":
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+            source = torch.Generator(device).manual_seed(seed)
+        drawn["noise"] = torch.randn(shape, generator=source, device=source.device).to(device)
+    if settings.centre_degradation_probability > 0:
+        drawn["degraded"] = uniform() < settings.centre_degradation_probability
+    return Draws(**drawn)
 
 
 def dihedral(x_BCHW: torch.Tensor, element: int) -> torch.Tensor:
@@ -21,70 +84,102 @@ def dihedral(x_BCHW: torch.Tensor, element: int) -> torch.Tensor:
 
 def dihedral_each(x_BCHW: torch.Tensor, element_B: torch.Tensor) -> torch.Tensor:
     """Apply symmetry `element_B[i]` to image i."""
-    out_BCHW = torch.empty_like(x_BCHW)
-    for element in range(DIHEDRAL):
-        chosen = (element_B == element).nonzero().flatten()
-        if len(chosen):
-            out_BCHW[chosen] = dihedral(x_BCHW[chosen], element)
-    return out_BCHW
+    element_B111 = element_B.to(x_BCHW.device)[:, None, None, None]
+    # Three choices for the whole batch: which images are in which of eight groups need not be known on the host. The
+    # first operand gives the result its memory layout, hence the negations.
+    x_BCHW = torch.where((element_B111 & 1) == 0, x_BCHW, x_BCHW.flip(-1))
+    x_BCHW = torch.where((element_B111 & 2) == 0, x_BCHW, x_BCHW.flip(-2))
+    return torch.where((element_B111 & 4) == 0, x_BCHW, x_BCHW.transpose(-1, -2))
 
 
-def _shift(x_BCHW: torch.Tensor, largest_pix: int, generator: torch.Generator) -> torch.Tensor:
-    height, width = x_BCHW.shape[-2:]
-    padded = torch.nn.functional.pad(x_BCHW, [largest_pix] * 4, mode="reflect")
-    draws = torch.randint(2 * largest_pix + 1, (len(x_BCHW), 2), generator=generator, device=generator.device).tolist()
-    return torch.stack(
-        [image[:, dy : dy + height, dx : dx + width] for image, (dy, dx) in zip(padded, draws, strict=True)]
+def _shift(x_BCHW: torch.Tensor, corner_B2: torch.Tensor, largest_pix: int) -> torch.Tensor:
+    """Move image i by whole pixels; what comes in at an edge mirrors what is there."""
+    rows_BH, columns_BW = (
+        _mirrored(corner_B2[:, axis, None] - largest_pix + torch.arange(length, device=corner_B2.device), length)
+        for axis, length in enumerate(x_BCHW.shape[-2:])
     )
+    batch_B = torch.arange(len(x_BCHW), device=x_BCHW.device)
+    band_C = torch.arange(x_BCHW.shape[1], device=x_BCHW.device)
+    return x_BCHW[
+        batch_B[:, None, None, None], band_C[:, None, None], rows_BH[:, None, :, None], columns_BW[:, None, None, :]
+    ]
 
 
-def _blur(x_BCHW: torch.Tensor, largest_sigma_pix: float, generator: torch.Generator) -> torch.Tensor:
-    """Blur image i with a Gaussian of sigma drawn uniformly from 0 to `largest_sigma_pix`."""
-    sigma_B = torch.rand(len(x_BCHW), generator=generator, device=generator.device) * largest_sigma_pix
-    sigma_B = sigma_B.to(x_BCHW.device).clamp_min(1e-3)
-    taps = torch.arange(-3, 4, device=x_BCHW.device)
+def _mirrored(index: torch.Tensor, length: int) -> torch.Tensor:
+    """Indices into an axis whose outside mirrors its inside about the centre of the edge pixel."""
+    return (length - 1) - ((length - 1) - index.abs()).abs()
+
+
+def _blur_matrix(sigma_B: torch.Tensor, size: int) -> torch.Tensor:
+    """Matrices (B, 1, H, H) that blur a column of pixels with a Gaussian, edges mirrored half a pixel outside."""
+    sigma_B = sigma_B.clamp_min(1e-3)
+    taps = torch.arange(-3, 4, device=sigma_B.device)
     kernel_BK = torch.exp(-0.5 * (taps / sigma_B[:, None]) ** 2)
     kernel_BK = kernel_BK / kernel_BK.sum(1, keepdim=True)
-    size = x_BCHW.shape[-1]
-    matrix_BHH = torch.zeros(len(x_BCHW), size, size, device=x_BCHW.device)
-    rows = torch.arange(size, device=x_BCHW.device)
-    for index, tap in enumerate(taps.tolist()):
+    matrix_BHH = torch.zeros(len(sigma_B), size, size, device=sigma_B.device)
+    rows = torch.arange(size, device=sigma_B.device)
+    for index, tap in enumerate(range(-3, 4)):
         columns = rows + tap
         columns = torch.where(columns < 0, -1 - columns, torch.where(columns >= size, 2 * size - 1 - columns, columns))
         matrix_BHH[:, rows, columns] += kernel_BK[:, index : index + 1]
-    matrix_B1HH = matrix_BHH[:, None]
-    return matrix_B1HH @ x_BCHW @ matrix_B1HH.transpose(-1, -2)
+    return matrix_BHH[:, None]
 
 
-def _degrade_centre(
-    x_BCHW: torch.Tensor, probability: float, radius_pix: float, generator: torch.Generator
-) -> torch.Tensor:
+def _degrade_centre(x_BCHW: torch.Tensor, degraded_B: torch.Tensor, radius_pix: float) -> torch.Tensor:
     """Replace the core of some images by its mean, so that its detail cannot decide."""
     size = x_BCHW.shape[-1]
     offset = torch.arange(size, device=x_BCHW.device) - (size - 1) / 2
-    core = (offset[:, None] ** 2 + offset[None, :] ** 2) < radius_pix**2
-    mean_BC11 = x_BCHW[:, :, core].mean(-1)[..., None, None]
-    hit_B = torch.rand(len(x_BCHW), generator=generator, device=generator.device).to(x_BCHW.device) < probability
-    return torch.where(hit_B[:, None, None, None] & core, mean_BC11, x_BCHW)
+    core_HW = (offset[:, None] ** 2 + offset[None, :] ** 2) < radius_pix**2
+    mean_BC11 = (x_BCHW * core_HW).sum((-2, -1), keepdim=True) / core_HW.sum()
+    return torch.where(degraded_B[:, None, None, None] & core_HW, mean_BC11, x_BCHW)
+
+
+def _moved(x_BCHW: torch.Tensor, draws: Draws, shift_pix: int, blur_B1HH: torch.Tensor | None) -> torch.Tensor:
+    if draws.element is not None:
+        x_BCHW = dihedral_each(x_BCHW, draws.element)
+    if draws.corner is not None:
+        x_BCHW = _shift(x_BCHW, draws.corner, shift_pix)
+    return x_BCHW if blur_B1HH is None else blur_B1HH @ x_BCHW @ blur_B1HH.transpose(-1, -2)
+
+
+def apply_augmentation(
+    x_B3HW: torch.Tensor,
+    draws: Draws,
+    settings: AugmentSettings,
+    preprocess: Preprocess6CH,
+    controls_B3HW: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Stamps and their controls after the same draws, which `draw_augmentation` made for them.
+
+    Every step is linear in the pixels and noise has the stamp's background for both: stamp minus control becomes the
+    augmented difference.
+    """
+    blur_B1HH = None if draws.blur is None else _blur_matrix(draws.blur, x_B3HW.shape[-1])
+    x_B3HW = _moved(x_B3HW, draws, settings.shift_pix, blur_B1HH)
+    if controls_B3HW is not None:
+        controls_B3HW = _moved(controls_B3HW, draws, settings.shift_pix, blur_B1HH)
+    if draws.noise is not None:
+        _, sigma_B3 = preprocess.background(x_B3HW)
+        noise_B3HW = settings.noise_sigma * sigma_B3 * draws.noise
+        x_B3HW = x_B3HW + noise_B3HW
+        controls_B3HW = None if controls_B3HW is None else controls_B3HW + noise_B3HW
+    if draws.degraded is not None:
+        radius = settings.centre_degradation_radius_pix
+        x_B3HW = _degrade_centre(x_B3HW, draws.degraded, radius)
+        controls_B3HW = None if controls_B3HW is None else _degrade_centre(controls_B3HW, draws.degraded, radius)
+    return x_B3HW, controls_B3HW
 
 
 def augment(
-    x_B3HW: torch.Tensor, settings: AugmentSettings, preprocess: Preprocess6CH, generator: torch.Generator
-) -> torch.Tensor:
-    """Augmented copies of stamps (B, 3, H, W) in nanomaggies; `preprocess` tells each stamp's background noise."""
-    if settings.dihedral:
-        element_B = torch.randint(DIHEDRAL, (len(x_B3HW),), generator=generator, device=generator.device)
-        x_B3HW = dihedral_each(x_B3HW, element_B.to(x_B3HW.device))
-    if settings.shift_pix:
-        x_B3HW = _shift(x_B3HW, settings.shift_pix, generator)
-    if settings.psf_blur_sigma_pix > 0:
-        x_B3HW = _blur(x_B3HW, settings.psf_blur_sigma_pix, generator)
-    if settings.noise_sigma > 0:
-        _, sigma_B3 = preprocess.background(x_B3HW)
-        noise = torch.randn(x_B3HW.shape, generator=generator, device=generator.device).to(x_B3HW.device)
-        x_B3HW = x_B3HW + settings.noise_sigma * sigma_B3 * noise
-    if settings.centre_degradation_probability > 0:
-        x_B3HW = _degrade_centre(
-            x_B3HW, settings.centre_degradation_probability, settings.centre_degradation_radius_pix, generator
-        )
-    return x_B3HW
+    x_B3HW: torch.Tensor,
+    settings: AugmentSettings,
+    preprocess: Preprocess6CH,
+    generator: torch.Generator,
+    controls_B3HW: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Augmented copies of stamps (B, 3, H, W) in nanomaggies, and of their controls where given, under one draw.
+
+    `preprocess` tells each stamp's background noise.
+    """
+    draws = draw_augmentation(tuple(x_B3HW.shape), settings, generator, x_B3HW.device)
+    return apply_augmentation(x_B3HW, draws, settings, preprocess, controls_B3HW)

@@ -190,7 +190,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(step_seed)
         torch.manual_seed(step_seed)
         try:
-            x_B3HW = augment(batch.images, settings.augmentation, self.preprocess, generator)
+            x_B3HW, _ = augment(batch.images, settings.augmentation, self.preprocess, generator)
             x_B6HW = self.preprocess(x_B3HW)
         except BadInputError as error:
             raise BadInputError(f"{error} The batch holds {self._named(batch)}.") from error
