@@ -28,13 +28,13 @@ def test_the_curriculum_is_the_plans(epoch: int, hard: float) -> None:
 
 
 def test_the_curriculum_ends_at_the_plans_static_mix() -> None:
-    assert final_class_mix(PLAN) == pytest.approx((0.4, 0.4, 0.2))
+    assert final_class_mix(PLAN) == pytest.approx((0.4, 0.4, 0.2, 0.0))
 
 
 def test_positives_and_controls_share_the_rest_as_configured() -> None:
     settings = SamplerSettings.model_validate({"pos_prob": 0.2, "ctrl_prob": 0.6})
     mix = class_mix(settings, 0)
-    assert mix == pytest.approx((0.125, 0.375, 0.5))
+    assert mix == pytest.approx((0.125, 0.375, 0.5, 0.0))
 
 
 def test_no_hard_negatives_throughout_is_possible() -> None:

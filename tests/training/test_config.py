@@ -23,7 +23,7 @@ def test_gen5_prime_has_the_numbers_of_the_plans_table(project_root: Path) -> No
     assert (settings.epochs, optimizer.lr, optimizer.weight_decay, optimizer.warmup_epochs) == (30, 1e-4, 0.01, 3)
     assert (sampler.batch_pairs, sampler.pos_prob, sampler.ctrl_prob) == (64, 0.4, 0.4)
     assert class_mix(sampler, 0).hard_negative == pytest.approx(0.5)
-    assert class_mix(sampler, 18) == pytest.approx((0.4, 0.4, 0.2))
+    assert class_mix(sampler, 18) == pytest.approx((0.4, 0.4, 0.2, 0.0))
     preprocessing = settings.preprocessing
     assert (preprocessing.clip_low, preprocessing.clip_high) == (-10, 10)
     assert (preprocessing.annulus_inner_pix, preprocessing.residual_sigma_pix) == (16, 3)

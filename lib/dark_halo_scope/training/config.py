@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from dark_halo_scope.core.config import Settings
 from dark_halo_scope.evaluation.config import GateSettings
 from dark_halo_scope.images.preprocess_config import AugmentSettings, PreprocessSettings
-from dark_halo_scope.images.samplers import SamplerSettings
+from dark_halo_scope.images.samplers import SamplerSettings, SelectionSettings
 from dark_halo_scope.models.config import ModelSettings
 
 #: Red flags by name, in the order in which they are looked for. A loss that is not finite is none: it always stops.
@@ -41,6 +41,9 @@ class OptimizerSettings(Settings):
     step_epochs: int = Field(default=10, ge=1, description="step: epochs after which the rate falls, again and again")
     gamma: float = Field(default=0.1, gt=0, le=1, description="step: what the rate is multiplied with then")
     clip_norm: float | None = Field(default=1.0, gt=0)
+    accumulate: int = Field(
+        default=1, ge=1, description="batches whose gradients make one step; the schedule counts steps"
+    )
     ema_decay: float | None = Field(
         default=None, gt=0, lt=1, description="average the weights over steps, and validate and keep the average"
     )
@@ -192,9 +195,17 @@ class TrainSettings(Settings):
     seed: int = Field(default=42, ge=0)
     epochs: int = Field(default=30, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "off", "on"] = Field(
+        default="auto", description="torch.compile for the training steps; auto: on CUDA only"
+    )
+    deterministic: bool = Field(
+        default=False,
+        description="only algorithms that give the same bits each time, also on CUDA, where they are slower",
+    )
     model: ModelSettings = ModelSettings()
     preprocessing: PreprocessSettings = PreprocessSettings()
     augmentation: AugmentSettings = AugmentSettings()
+    selection: SelectionSettings = SelectionSettings()
     sampler: SamplerSettings = SamplerSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     loss: LossSettings = LossSettings()
@@ -206,8 +217,10 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.loss.pair_ranking and self.sampler.per_pair != "all":
-            raise ValueError("loss.pair_ranking compares the images of a pair: it needs sampler.per_pair: all")
+        if self.loss.pair_ranking and (self.sampler.per_pair != "all" or self.sampler.draw != "pairs"):
+            raise ValueError(
+                "loss.pair_ranking compares the images of a pair: it needs sampler.draw: pairs and per_pair: all"
+            )
         if self.optimizer.warmup_epochs >= self.epochs:
             raise ValueError("optimizer.warmup_epochs must be fewer than epochs")
         return self

@@ -1,21 +1,486 @@
-"""Packed pairs as batches of tensors on the device."""
+"""Packed images as batches of tensors on the device, as a plan of the sampler asks for them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.evaluation.pairs import Pairs
-from dark_halo_scope.images.samplers import CLASSES, ClassMix
+from dark_halo_scope.evaluation.pairs import Pairs, column, theta_e_over_psf
+from dark_halo_scope.images.samplers import (
+    CONTROL,
+    HARD_NEGATIVE,
+    KINDS,
+    NEGATIVE,
+    PAIR_KINDS,
+    POSITIVE,
+    BatchPlan,
+    ClassMix,
+    SelectionSettings,
+    check_draw,
+)
 from dark_halo_scope.models.predict import meta_array
+from dark_halo_scope.training.config import LossSettings, TrainSettings
 
 #: Share of a GPU's free memory that a split may take; the rest is the network's.
 RESIDENT_SHARE = 0.4
+
+_COPY_BYTES = 1 << 28  # of a split at a time to the GPU, so that the CPU holds no second copy
+
+Rows = NDArray[np.int64]
+
+
+class TrainingSplit(Pairs, Protocol):
+    """Pairs that may bring further hard negatives, and a pool of negatives (M, 3, H, W) that belong to no pair."""
+
+    @property
+    def extra(self) -> Mapping[str, NDArray[np.floating]]: ...
+
+    @property
+    def negative(self) -> NDArray[np.floating]: ...
+
+    @property
+    def negative_rows(self) -> pa.Table: ...
+
+
+class MinedImages(Protocol):
+    """Mined hard negatives: images (M, 3, H, W) in nanomaggies per pixel, and their rows."""
+
+    @property
+    def images(self) -> NDArray[np.floating]: ...
+
+    @property
+    def rows(self) -> pa.Table: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch on the device, or a rank's part of it.
+
+    images (B, 3, H, W) float32 in nanomaggies per pixel; controls (B, 3, H, W), each pair image's own control and a
+    negative of the pool itself, where they were asked for; meta (B, M); labels (B,), 1 for lenses; targets (B,), labels
+    smoothed by tier; weights (B,) of the loss; total: images of the whole batch over all ranks; pairs: P, where the
+    first K * P images are K kinds of the same P pairs, kind after kind.
+    """
+
+    images: torch.Tensor
+    controls: torch.Tensor | None
+    meta: torch.Tensor
+    labels: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+    total: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Images of a batch that lie in one array: their rows there and their places in the batch."""
+
+    array: int
+    rows: Rows
+    places: slice | Rows
+
+
+@dataclass(frozen=True)
+class HostBatch:
+    """A batch before it is on the device: pixels as they are packed, pinned for a GPU; none where it has them all."""
+
+    plan: BatchPlan
+    runs: tuple[_Run, ...]
+    images: torch.Tensor | None
+    controls: torch.Tensor | None
+    values: tuple[torch.Tensor, ...]
+
+
+class TrainingData:
+    """One split as training uses it, read from its memory maps batch by batch, or held on the GPU where it fits.
+
+    pairs_N, pool_M: rows that an epoch's plan draws from; `pool_M` repeats mined negatives. rows, pool_rows: what
+    packed rows say of pairs and pool, selected or not. variants: hard negatives of each pair. meta_NM: metadata of all
+    pairs and pool images that training uses, each once.
+    """
+
+    def __init__(
+        self,
+        split: TrainingSplit,
+        settings: TrainSettings,
+        device: torch.device,
+        mined: MinedImages | None = None,
+        controls: bool = False,
+    ) -> None:
+        """Check a split and put it where batches are made.
+
+        Args:
+            split: packed images.
+            settings: of the stage; its selection, sampler, metadata columns and loss are used.
+            device: where batches go.
+            mined: hard negatives of an earlier generation, part of the pool.
+            controls: whether batches hold the controls beside the images.
+
+        Raises:
+            BadInputError: nothing left to train on, arrays that do not belong together, a column that is missing, or
+                unusable values in it.
+        """
+        self.device = device
+        self.rows = split.rows
+        self._controls = controls
+        hard = (split.hard_negative, *(split.extra[name] for name in sorted(split.extra)))
+        pairs = (split.positive, split.control, *hard)
+        _check_lengths({f"array {index}": len(array) for index, array in enumerate(pairs)}, split.rows)
+        self.variants = len(hard)
+        pool: tuple[NDArray[np.floating], ...] = ()
+        self.pool_rows = split.rows.slice(0, 0)
+        if settings.sampler.uses_pool:
+            pool = (split.negative, *(() if mined is None else (mined.images,)))
+            tables = [split.negative_rows, *(() if mined is None else (mined.rows,))]
+            for array, table in zip(pool, tables, strict=True):
+                _check_lengths({"negative": len(array)}, table)
+            self.pool_rows = pa.concat_tables(tables, promote_options="permissive")
+        elif mined is not None:
+            raise BadInputError(
+                "Mined hard negatives were given and the sampler uses no pool; set sampler.negative_prob, or draw: "
+                "images."
+            )
+        self._arrays = tuple(np.asarray(array) for array in (*pairs, *pool))
+        self._pool_array = len(pairs)
+        self._pool_starts = np.concatenate([[0], np.cumsum([len(array) for array in pool])]).astype(np.int64)
+        _check_images(self._arrays)
+        self._dtype = torch.from_numpy(self._arrays[0][:0].copy()).dtype
+        selection = settings.selection
+        self.pairs_N = select_pairs(split.rows, selection)
+        self.pool_M = self._select_pool(selection, settings.sampler.mined_repeat)
+        check_draw(settings.sampler, len(self.pairs_N), len(self.pool_M))
+        self._draws_images = settings.sampler.draw == "images"
+        self._columns = settings.model.meta_columns
+        self._set_values(settings.loss)
+        self._resident = self._to_gpu() if device.type == "cuda" else None
+
+    def __len__(self) -> int:
+        """How many pairs training uses."""
+        return len(self.pairs_N)
+
+    @property
+    def size(self) -> int:
+        """Pixels along a stamp's side."""
+        return int(self._arrays[0].shape[-1])
+
+    @property
+    def resident(self) -> bool:
+        """Whether the whole split is on the GPU."""
+        return self._resident is not None
+
+    def images(self, kind: str, row_N: Rows) -> NDArray[np.float32]:
+        """Images (N, 3, H, W) of one kind by row, on the CPU; hard negatives are those that gates are measured on."""
+        plan = _plan_of(KINDS.index(kind), row_N)
+        out = np.empty((len(row_N), *self._arrays[0].shape[1:]), np.float32)
+        for run in self._runs(plan):
+            out[run.places] = self._arrays[run.array][run.rows]
+        return out
+
+    def names(self, plan: BatchPlan) -> list[str]:
+        """What names a plan's pairs, then its negatives, in a message: task ids, or rows where rows have none."""
+        names = []
+        paired = plan.kind_B != NEGATIVE
+        for rows, chosen, what in ((self.rows, paired, "row"), (self.pool_rows, ~paired, "negative")):
+            unique = np.unique(plan.row_B[chosen])
+            if "task_id" in rows.column_names:
+                names += [str(value) for value in rows.column("task_id").take(pa.array(unique)).to_pylist()]
+            else:
+                names += [f"{what} {row}" for row in unique]
+        return names
+
+    def labels_and_meta(self) -> tuple[NDArray[np.float32], pa.Table]:
+        """Labels (L,) and rows (L) as an epoch pairs them, for a guard against columns that know the label.
+
+        Pairs have the same metadata with and without their arc, so that they cannot give it away; positives and a pool
+        can.
+        """
+        pairs = self.rows.take(pa.array(self.pairs_N))
+        pool = self.pool_rows.take(pa.array(np.unique(self.pool_M)))
+        tables = [pairs, pool] if self._draws_images else [pairs, pairs, pool]
+        labels = np.zeros(sum(table.num_rows for table in tables), np.float32)
+        labels[: len(self.pairs_N)] = 1
+        return labels, pa.concat_tables(tables, promote_options="permissive")
+
+    def batch(self, plan: BatchPlan) -> Batch:
+        """A plan's images on the device.
+
+        Raises:
+            BadInputError: a row that does not exist.
+        """
+        return self.to_device(self.host_batch(plan))
+
+    def host_batch(self, plan: BatchPlan) -> HostBatch:
+        """A plan's images as they are packed, in the CPU's memory.
+
+        Raises:
+            BadInputError: a row that does not exist.
+        """
+        runs = self._runs(plan)
+        images = controls = None
+        if self._resident is None:
+            images = self._gather(len(plan), runs)
+            controls = self._gather(len(plan), self._runs(_own_controls(plan))) if self._controls else None
+        of_pool = plan.kind_B == NEGATIVE
+        place_B = plan.row_B + np.where(of_pool, self.rows.num_rows, 0)
+        label_B = (plan.kind_B == POSITIVE).astype(np.float32)
+        smoothing_B = self._smoothing[place_B] * (of_pool | (label_B == 1))
+        values = (
+            self._meta[place_B],
+            label_B,
+            label_B + smoothing_B * (1 - 2 * label_B),
+            plan.weight_B if self._weight is None else plan.weight_B * self._weight[place_B],
+        )
+        return HostBatch(plan, runs, images, controls, tuple(self._pinned(value) for value in values))
+
+    def to_device(self, host: HostBatch) -> Batch:
+        """A gathered batch on the device, in the current stream's order."""
+        if host.images is None:
+            images = self._gather_resident(len(host.plan), host.runs)
+            own = self._runs(_own_controls(host.plan)) if self._controls else None
+            controls = None if own is None else self._gather_resident(len(host.plan), own)
+        else:
+            # Halves travel and are widened there.
+            images = host.images.to(self.device, non_blocking=True).float()
+            controls = None if host.controls is None else host.controls.to(self.device, non_blocking=True).float()
+        meta, labels, targets, weights = (value.to(self.device, non_blocking=True) for value in host.values)
+        return Batch(images, controls, meta, labels, targets, weights, host.plan.total, host.plan.pairs)
+
+    def _select_pool(self, selection: SelectionSettings, mined_repeat: int) -> Rows:
+        if len(self._pool_starts) == 1:
+            return np.empty(0, np.int64)
+        rows, packed = self.pool_rows, int(self._pool_starts[1])
+        good = _outside_bricks(rows, selection)
+        if selection.negatives is not None:
+            _require(rows, ("control_kind",), "selection.negatives")
+            kinds = pc.is_in(rows.column("control_kind").cast(pa.string()), pa.array(selection.negatives, pa.string()))
+            good[:packed] &= np.asarray(kinds)[:packed]
+        chosen = np.flatnonzero(good)
+        # The copies of one image lie a whole round apart, so that a batch seldom holds two of them.
+        return np.concatenate([chosen[chosen < packed], np.tile(chosen[chosen >= packed], mined_repeat)])
+
+    def _set_values(self, loss: LossSettings) -> None:
+        """What each image brings beside its pixels, by row: pairs first, then the pool."""
+        pool = np.unique(self.pool_M)
+        used = np.concatenate([self.pairs_N, self.rows.num_rows + pool])
+        count = self.rows.num_rows + self.pool_rows.num_rows
+        tables = [self.rows.take(pa.array(self.pairs_N)), self.pool_rows.take(pa.array(pool))]
+        parts = [meta_array(table, self._columns) for table in tables if table.num_rows]
+        self.meta_NM = np.concatenate(parts)
+        self._meta = np.full((count, len(self._columns)), np.nan, np.float32)
+        self._meta[used] = self.meta_NM
+        self._smoothing = np.zeros(count, np.float32)
+        self._weight: NDArray[np.float32] | None = None
+        tables = [table for table in tables if table.num_rows]
+        if loss.label_smoothing:
+            self._smoothing[used] = np.concatenate([_smoothing(table, loss.label_smoothing) for table in tables])
+        if loss.weight_column is not None:
+            self._weight = np.full(count, np.nan, np.float32)
+            self._weight[used] = np.concatenate([_weights(table, loss.weight_column) for table in tables])
+
+    def _runs(self, plan: BatchPlan) -> tuple[_Run, ...]:
+        """The plan by array, each row checked: taking clips an index and a GPU may read past an array, and neither may
+        put a neighbour in a row's place."""
+        array_B = np.where(plan.kind_B == HARD_NEGATIVE, HARD_NEGATIVE + plan.variant_B, plan.kind_B).astype(np.int64)
+        row_B, count_B = plan.row_B, np.full(len(plan), self.rows.num_rows)
+        of_pool = plan.kind_B == NEGATIVE
+        if of_pool.any():
+            part_B = (np.searchsorted(self._pool_starts, row_B, side="right") - 1).clip(0, len(self._pool_starts) - 2)
+            array_B = np.where(of_pool, self._pool_array + part_B, array_B)
+            row_B = np.where(of_pool, row_B - self._pool_starts[part_B], row_B)
+            count_B = np.where(of_pool, np.diff(self._pool_starts)[part_B], count_B)
+        wrong = np.flatnonzero((row_B < 0) | (row_B >= count_B) | (plan.variant_B >= self.variants))
+        if len(wrong):
+            kind, row = KINDS[plan.kind_B[wrong[0]]], plan.row_B[wrong[0]]
+            raise BadInputError(
+                f"Row {row} of kind {kind} was asked for, which the split does not have; plan from its own rows."
+            )
+        runs = []
+        for array in np.unique(array_B).tolist():
+            places = np.flatnonzero(array_B == array)
+            first, last = int(places[0]), int(places[-1])
+            together = last - first + 1 == len(places)
+            runs.append(_Run(array, row_B[places], slice(first, last + 1) if together else places))
+        return tuple(runs)
+
+    def _gather(self, count: int, runs: Sequence[_Run]) -> torch.Tensor:
+        # A pinned block goes back to torch's cache when its copy is done: two or three serve an epoch.
+        buffer = torch.empty(
+            (count, *self._arrays[0].shape[1:]), dtype=self._dtype, pin_memory=self.device.type == "cuda"
+        )
+        out = buffer.numpy()
+        for run in runs:
+            array = self._arrays[run.array]
+            if isinstance(run.places, slice):
+                # `clip` writes straight into the buffer where `raise` makes a copy; rows were checked.
+                np.take(array, run.rows, axis=0, out=out[run.places], mode="clip")
+            else:
+                out[run.places] = array[run.rows]
+        return buffer
+
+    def _to_gpu(self) -> tuple[torch.Tensor, ...] | None:
+        """All arrays on the GPU, or None where they do not fit."""
+        if sum(array.nbytes for array in self._arrays) >= RESIDENT_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+            return None
+        return tuple(_copied(array, self.device) for array in self._arrays)
+
+    def _gather_resident(self, count: int, runs: Sequence[_Run]) -> torch.Tensor:
+        assert self._resident is not None
+        out = torch.empty((count, *self._arrays[0].shape[1:]), dtype=torch.float32, device=self.device)
+        for run in runs:
+            rows = self._pinned(run.rows).to(self.device, non_blocking=True)
+            if isinstance(run.places, slice):
+                out[run.places] = self._resident[run.array][rows]
+            else:
+                places = self._pinned(run.places).to(self.device, non_blocking=True)
+                out[places] = self._resident[run.array][rows].float()
+        return out
+
+    def _pinned(self, values: NDArray[Any]) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
+
+
+def prefetch(data: TrainingData, plans: Sequence[BatchPlan], workers: int = 1, depth: int = 2) -> Iterator[Batch]:
+    """The plans' batches in their order, made in threads while the caller computes.
+
+    A batch that cannot be made raises when its turn comes. On a GPU batches are copied in a stream of their own, beside
+    the network's work. The threads end with the iterator.
+
+    Args:
+        data: where images come from.
+        plans: what batches show.
+        workers: threads; 0: batches are made when they are asked for.
+        depth: batches that are made ahead.
+    """
+    if workers == 0:
+        yield from (data.batch(plan) for plan in plans)
+        return
+    stream = torch.cuda.Stream(data.device) if data.device.type == "cuda" else None
+
+    def make(plan: BatchPlan) -> tuple[Batch, torch.cuda.Event | None]:
+        if stream is None:
+            return data.batch(plan), None
+        with torch.cuda.stream(stream):
+            return data.batch(plan), stream.record_event()
+
+    waiting: deque[Future[tuple[Batch, torch.cuda.Event | None]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
+    try:
+        ahead = iter(plans)
+        for plan in ahead:
+            waiting.append(pool.submit(make, plan))
+            if len(waiting) <= depth:
+                continue
+            yield _arrived(*waiting.popleft().result())
+        while waiting:
+            yield _arrived(*waiting.popleft().result())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _arrived(batch: Batch, event: torch.cuda.Event | None) -> Batch:
+    """Make the current stream wait for a batch, and keep its memory until that stream is done with it."""
+    if event is not None:
+        current = torch.cuda.current_stream(batch.images.device)
+        current.wait_event(event)
+        for field in fields(batch):
+            value = getattr(batch, field.name)
+            if isinstance(value, torch.Tensor):
+                value.record_stream(current)
+    return batch
+
+
+def select_pairs(rows: pa.Table, selection: SelectionSettings) -> Rows:
+    """Rows of the pairs that a stage trains on; a pair without the number that is asked for is left out.
+
+    Raises:
+        BadInputError: a column is missing.
+    """
+    good = _outside_bricks(rows, selection)
+    if selection.min_theta_over_psf is not None:
+        _require(rows, ("theta_e_arcsec", "psfsize_r"), "selection.min_theta_over_psf")
+        good &= theta_e_over_psf(rows) >= selection.min_theta_over_psf
+    if selection.min_arc_snr_maxpix is not None:
+        _require(rows, ("arc_snr_maxpix",), "selection.min_arc_snr_maxpix")
+        good &= column(rows, "arc_snr_maxpix") >= selection.min_arc_snr_maxpix
+    return np.flatnonzero(good).astype(np.int64)
+
+
+def _outside_bricks(rows: pa.Table, selection: SelectionSettings) -> NDArray[np.bool_]:
+    if not selection.exclude_bricks:
+        return np.ones(rows.num_rows, dtype=bool)
+    _require(rows, ("brickname",), "selection.exclude_bricks")
+    excluded = pc.is_in(rows.column("brickname").cast(pa.string()), pa.array(selection.exclude_bricks, pa.string()))
+    return ~np.asarray(excluded)
+
+
+def _smoothing(rows: pa.Table, by_tier: Mapping[str, float]) -> NDArray[np.float32]:
+    """(N,) how far a row's target lies from its label; 0 for tiers that are not named."""
+    _require(rows, ("tier",), "loss.label_smoothing")
+    return np.array([by_tier.get(tier, 0.0) for tier in rows.column("tier").to_pylist()], np.float32)
+
+
+def _weights(rows: pa.Table, name: str) -> NDArray[np.float32]:
+    """(N,) weights of rows in the loss."""
+    _require(rows, (name,), "loss.weight_column")
+    values = column(rows, name)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if len(bad):
+        raise BadInputError(
+            f"{len(bad)} rows (first: row {bad[0]}) have a {name} that is not finite or negative; correct the column."
+        )
+    return values.astype(np.float32)
+
+
+def _require(rows: pa.Table, names: tuple[str, ...], setting: str) -> None:
+    missing = [name for name in names if name not in rows.column_names]
+    if missing:
+        raise BadInputError(
+            f"{setting} needs the column {', '.join(missing)}, which the packed rows lack; pack images with it, or "
+            "leave the setting out."
+        )
+
+
+def _check_lengths(lengths: Mapping[str, int], rows: pa.Table) -> None:
+    if set(lengths.values()) != {rows.num_rows}:
+        counted = dict(lengths) | {"rows": rows.num_rows}
+        raise BadInputError(f"A packed split must hold as many images of each kind as rows: {counted}; pack it again.")
+
+
+def _check_images(arrays: Sequence[NDArray[np.floating]]) -> None:
+    shapes = {(array.dtype.name, *array.shape[1:]) for array in arrays}
+    if len(shapes) != 1:
+        raise BadInputError(f"The images of a packed split differ in type or shape: {sorted(shapes)}; pack it again.")
+
+
+def _plan_of(kind: int, row_N: Rows) -> BatchPlan:
+    count = len(row_N)
+    none = np.zeros(count, np.int8)
+    return BatchPlan(np.full(count, kind, np.int8), row_N, none, np.ones(count, np.float32), 0, count)
+
+
+def _own_controls(plan: BatchPlan) -> BatchPlan:
+    """The plan with each pair image's own control in its place; an image of the pool is its own."""
+    kind_B = np.where(plan.kind_B == NEGATIVE, NEGATIVE, CONTROL).astype(np.int8)
+    return BatchPlan(kind_B, plan.row_B, np.zeros_like(plan.variant_B), plan.weight_B, plan.pairs, plan.total)
+
+
+def _copied(array: NDArray[np.floating], device: torch.device) -> torch.Tensor:
+    out = torch.empty(array.shape, dtype=torch.from_numpy(array[:0].copy()).dtype, device=device)
+    step = max(1, _COPY_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), step):
+        out[start : start + step] = torch.from_numpy(np.array(array[start : start + step]))
+    return out
+
 
 EXTRA = "hard_negative_"  # before the names of further hard negatives
 
@@ -28,7 +493,7 @@ class PairedImages(Pairs, Protocol):
 
 
 @dataclass(frozen=True)
-class Batch:
+class PairBatch:
     """A batch on the device.
 
     images (B, 3, H, W) in nanomaggies per pixel; meta (B, M); labels (B,), 1 for lenses; weights (B,) of the loss;
@@ -51,7 +516,7 @@ class PairedData:
         Raises:
             BadInputError: no pairs, arrays and rows of different lengths, or unusable metadata.
         """
-        self.arrays: dict[str, NDArray[np.floating]] = {kind: getattr(split, kind) for kind in CLASSES}
+        self.arrays: dict[str, NDArray[np.floating]] = {kind: getattr(split, kind) for kind in PAIR_KINDS}
         # Further hard negatives of the same pairs, beside the one that gates are measured on.
         self._extra = tuple(EXTRA + name for name in sorted(split.extra))
         self.arrays |= {EXTRA + name: split.extra[name] for name in split.extra}
@@ -79,7 +544,7 @@ class PairedData:
     @property
     def size(self) -> int:
         """Pixels along a stamp's side."""
-        return int(self.arrays[CLASSES[0]].shape[-1])
+        return int(self.arrays[PAIR_KINDS[0]].shape[-1])
 
     @property
     def hard_negatives(self) -> int:
@@ -98,8 +563,8 @@ class PairedData:
     def hard_negative_images(self, rows_P: NDArray[np.int64], variant_P: NDArray[np.int64] | None) -> torch.Tensor:
         """Images (P, 3, H, W) of hard negatives chosen by number; None and 0: the one that gates are measured on."""
         if variant_P is None:
-            return self.images(CLASSES[2], rows_P)
-        kinds = (CLASSES[2], *self._extra)
+            return self.images(PAIR_KINDS[2], rows_P)
+        kinds = (PAIR_KINDS[2], *self._extra)
         parts = [self.images(kind, rows_P[variant_P == index]) for index, kind in enumerate(kinds)]
         back = np.argsort(np.argsort(variant_P, kind="stable"), kind="stable")
         return torch.cat(parts)[torch.from_numpy(back).to(self.device)]
@@ -111,14 +576,16 @@ class PairedData:
             return [f"row {row}" for row in unique]
         return [str(value) for value in self.rows.column("task_id").take(pa.array(unique)).to_pylist()]
 
-    def batch_all(self, rows_P: NDArray[np.int64], mix: ClassMix, variant_P: NDArray[np.int64] | None = None) -> Batch:
+    def batch_all(
+        self, rows_P: NDArray[np.int64], mix: ClassMix, variant_P: NDArray[np.int64] | None = None
+    ) -> PairBatch:
         """All images of each pair, kind after kind, weighted so that a kind weighs what its probability says.
 
         A kind of probability 0 is left out: it would cost time and enter the statistics of batch normalisation.
         """
         shown = [index for index, probability in enumerate(mix) if probability > 0]
         parts = [
-            self.hard_negative_images(rows_P, variant_P) if index == 2 else self.images(CLASSES[index], rows_P)
+            self.hard_negative_images(rows_P, variant_P) if index == 2 else self.images(PAIR_KINDS[index], rows_P)
             for index in shown
         ]
         x_B3HW = torch.cat(parts)
@@ -126,17 +593,17 @@ class PairedData:
         weights = torch.tensor(mix, dtype=torch.float32, device=self.device) * len(shown)
         row_B = np.tile(rows_P, len(shown))
         meta_BM = self._meta[torch.from_numpy(row_B).to(self.device)]
-        return Batch(x_B3HW, meta_BM, (class_B == 0).float(), weights[class_B], row_B)
+        return PairBatch(x_B3HW, meta_BM, (class_B == 0).float(), weights[class_B], row_B)
 
     def batch_one(
         self, rows_P: NDArray[np.int64], class_P: NDArray[np.int64], variant_P: NDArray[np.int64] | None = None
-    ) -> Batch:
+    ) -> PairBatch:
         """One image of each pair, of the class drawn for it."""
         order = np.argsort(class_P, kind="stable")
         row_B, classes = rows_P[order], class_P[order]
-        parts = [self.images(kind, row_B[classes == index]) for index, kind in enumerate(CLASSES[:2])]
+        parts = [self.images(kind, row_B[classes == index]) for index, kind in enumerate(PAIR_KINDS[:2])]
         hard = class_P == 2
         parts.append(self.hard_negative_images(rows_P[hard], None if variant_P is None else variant_P[hard]))
         labels_B = torch.from_numpy((classes == 0).astype(np.float32)).to(self.device)
         meta_BM = self._meta[torch.from_numpy(row_B).to(self.device)]
-        return Batch(torch.cat(parts), meta_BM, labels_B, torch.ones_like(labels_B), row_B)
+        return PairBatch(torch.cat(parts), meta_BM, labels_B, torch.ones_like(labels_B), row_B)
