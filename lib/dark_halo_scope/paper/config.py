@@ -1,4 +1,4 @@
-"""Settings of the paper's figures."""
+"""Settings of the paper's figures and tables."""
 
 from pydantic import Field
 
@@ -27,3 +27,12 @@ class PageSettings(Settings):
     bins: int = Field(30, ge=5, description="of a histogram")
     stretch: float = Field(0.06, gt=0, description="Lupton stretch in nanomaggies per pixel of the r band")
     softening: float = Field(8.0, gt=0, description="Lupton Q")
+
+
+class TableSettings(Settings):
+    """What tables of generations say beside their numbers, and how differences are resampled."""
+
+    titles: dict[str, str] = Field({}, description="by generation, what it is or changes")
+    bootstraps: int = Field(1000, ge=1, description="host resamples of each difference")
+    confidence: float = Field(0.95, gt=0, lt=1, description="of a difference's interval")
+    seed: int = Field(42, ge=0)
