@@ -39,18 +39,21 @@ from dark_halo_scope.evaluation.shortcuts import PairSample, measure_shortcuts
 from dark_halo_scope.images.codec import decode_stamp
 from dark_halo_scope.images.packed import open_packed
 from dark_halo_scope.images.preprocess import Preprocess6CH
-from dark_halo_scope.images.samplers import CLASSES, batches, class_mix, draw_classes, epoch_order
+from dark_halo_scope.images.samplers import KINDS, NEGATIVE, BatchPlan, class_mix, epoch_plan
 from dark_halo_scope.models.lens_finder import LensFinder6CH
 from dark_halo_scope.survey.cache_coadds import FILES, load_brick
 from dark_halo_scope.survey.description import load_survey
 from dark_halo_scope.training.config import TrainSettings
-from dark_halo_scope.training.data import Batch, PairedData
+from dark_halo_scope.training.data import Batch, TrainingData
 
 MODULE = "dark_halo_scope.training.preflight"
 
 #: The plan's pass criterion for x = theta_E / psfsize_r of a batch, and the share of a batch that must meet it.
 X_RANGE = (0.4, 2.0)
 X_SHARE = 0.8
+
+#: Images of a kind that a batch should have on average before its absence is no chance (0.7%).
+DUE = 5
 
 MODEL_FREE_PAIRS = 500
 BRICKS_OPENED = 2
@@ -154,18 +157,17 @@ def check_stamps(inputs: Inputs) -> str:
 
 def check_batch(inputs: Inputs) -> str:
     """One batch as training makes it: shape, classes, and theta_E over PSF."""
-    settings = inputs.settings
-    data, preprocess, batch, classes_B = _first_batch(inputs)
+    data, preprocess, batch, plan = _first_batch(inputs)
     x_B6HW = preprocess(batch.images)
-    shape = (len(batch.rows), preprocess.channels, data.size, data.size)
+    shape = (len(plan), preprocess.channels, data.size, data.size)
     if tuple(x_B6HW.shape) != shape or not bool(torch.isfinite(x_B6HW).all()):
         raise BadInputError(f"A batch has shape {tuple(x_B6HW.shape)} where {shape} is due, or is not finite.")
-    counts = {kind: int(np.sum(classes_B == index)) for index, kind in enumerate(CLASSES)}
-    mix = class_mix(settings.sampler, epoch=0)
-    absent = [kind for kind, count, share in zip(counts, counts.values(), mix, strict=True) if share > 0 and not count]
+    counts = dict(zip(KINDS, np.bincount(plan.kind_B, minlength=len(KINDS)).tolist(), strict=True))
+    mix = class_mix(inputs.settings.sampler, 0, (len(data.pairs_N), len(data.pool_M)))
+    absent = [kind for kind, share in zip(KINDS, mix, strict=True) if share * len(plan) >= DUE and not counts[kind]]
     if absent:
-        raise BadInputError(f"A batch of {len(batch.rows)} images has no {' and no '.join(absent)}.")
-    rows = data.rows.take(pa.array(np.unique(batch.rows)))
+        raise BadInputError(f"A batch of {len(plan)} images has no {' and no '.join(absent)}.")
+    rows = data.rows.take(pa.array(np.unique(plan.row_B[plan.kind_B != NEGATIVE])))
     x = theta_e_over_psf(rows)
     inside = np.mean((x >= X_RANGE[0]) & (x <= X_RANGE[1]))
     if inside < X_SHARE:
@@ -173,19 +175,20 @@ def check_batch(inputs: Inputs) -> str:
             f"Only {inside:.0%} of a batch have theta_E / psfsize_r in {X_RANGE[0]}-{X_RANGE[1]} "
             f"(it is {x.min():.2f}-{x.max():.2f})."
         )
-    classes = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    classes = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     return f"shape {tuple(x_B6HW.shape)}; {classes}; x {x.min():.2f}-{x.max():.2f}, {inside:.0%} in range"
 
 
 def check_forward(inputs: Inputs) -> str:
     """The configured network gives one finite logit per image."""
     settings = inputs.settings
-    _, preprocess, batch, _ = _first_batch(inputs)
+    settings = inputs.settings
+    _, preprocess, batch, plan = _first_batch(inputs)
     model = LensFinder6CH(settings.model, preprocess.channels).to(_device())
     model.eval()
     with torch.inference_mode():
         logits = model(preprocess(batch.images), batch.meta)
-    if tuple(logits.shape) != (len(batch.rows),) or not bool(torch.isfinite(logits).all()):
+    if tuple(logits.shape) != (len(plan),) or not bool(torch.isfinite(logits).all()):
         raise BadInputError(f"{settings.model.backbone} gave logits {tuple(logits.shape)}, or not finite ones.")
     p = torch.sigmoid(logits)
     return (
@@ -288,18 +291,13 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _first_batch(inputs: Inputs) -> tuple[PairedData, Preprocess6CH, Batch, NDArray[np.int64]]:
-    """The first batch of epoch 0, as training would draw it, and the class index of each image."""
+def _first_batch(inputs: Inputs) -> tuple[TrainingData, Preprocess6CH, Batch, BatchPlan]:
+    """The first batch of epoch 0, as training would draw it without mined negatives, and its plan."""
     settings = inputs.settings
-    data = PairedData(open_packed(inputs.packed, "train"), settings.model.meta_columns, _device())
+    data = TrainingData(open_packed(inputs.packed, "train"), settings, _device())
     preprocess = Preprocess6CH(settings.preprocessing, data.size).to(_device())
-    order = epoch_order(len(data), settings.sampler, settings.seed, epoch=0)
-    rows = batches(order, settings.sampler.batch_pairs)[0]
-    mix = class_mix(settings.sampler, epoch=0)
-    if settings.sampler.per_pair == "all":
-        return data, preprocess, data.batch_all(rows, mix), np.repeat(np.flatnonzero(mix), len(rows))
-    classes = draw_classes(len(data), mix, settings.seed, epoch=0)[rows]
-    return data, preprocess, data.batch_one(rows, classes), classes
+    plan = epoch_plan(settings.sampler, data.pairs_N, data.pool_M, data.variants, settings.seed, epoch=0)[0]
+    return data, preprocess, data.batch(plan), plan
 
 
 def _decoded_size(task_id: str, name: str, blob: bytes | None) -> int:
