@@ -4,9 +4,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dark_halo_scope.images.augment import augment, dihedral, dihedral_each
+from dark_halo_scope.images.augment import augment, dihedral_each
 from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.images.preprocess_config import AugmentSettings, PreprocessSettings
+from dark_halo_scope.images.symmetries import dihedral
 
 PREPROCESS = Preprocess6CH(PreprocessSettings())
 

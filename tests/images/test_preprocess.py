@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from dark_halo_scope.core.errors import BadInputError, ConfigError
-from dark_halo_scope.images.augment import dihedral
 from dark_halo_scope.images.preprocess import Preprocess6CH, annulus_mask, blur_matrix
 from dark_halo_scope.images.preprocess_config import PRESETS, PreprocessSettings, preset
+from dark_halo_scope.images.symmetries import dihedral
 
 NOISE = 0.01  # nanomaggies per pixel
 
@@ -58,7 +58,7 @@ def test_the_first_channels_are_clipped_noise_units_of_the_annulus_and_the_other
         np.testing.assert_allclose(x[3 + band], high_pass, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"full_image"}))
 def test_an_arc_inside_the_annulus_does_not_change_the_scale(name: str) -> None:
     host, arc = host_and_arc()
     arc = arc * (torch.from_numpy(radius()) < 14)

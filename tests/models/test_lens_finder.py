@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from dark_halo_scope.core.errors import BadInputError, ConfigError
-from dark_halo_scope.images.augment import dihedral
+from dark_halo_scope.images.symmetries import dihedral
 from dark_halo_scope.models.config import ModelSettings
 from dark_halo_scope.models.lens_finder import LensFinder6CH, meta_statistics
 

@@ -1,5 +1,6 @@
 """Preprocess6CH: nanomaggies to the network's channels, on the device, the same module in training and inference."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.images.preprocess_config import PreprocessSettings
+from dark_halo_scope.images.control_sources import LibrarySource, control_source
+from dark_halo_scope.images.preprocess_config import CONTROL_SOURCES, DIAGNOSTIC_SOURCES, PreprocessSettings
 
 MAD_TO_SIGMA = 1.4826  # a Gaussian's standard deviation per median absolute deviation
 SIGMA_FLOOR_NMGY = 1e-6  # keeps a constant annulus finite; contract section 5
@@ -40,11 +42,13 @@ def blur_matrix(size: int, sigma_pix: float, truncate: float) -> NDArray[np.floa
 
 
 class Preprocess6CH(torch.nn.Module):
-    """Robust background normalisation, stretch, and high-pass residual channels.
+    """Robust background normalisation, stretch, high-pass residual channels and control channels.
 
     Channels 0-2 are grz with the median and the scaled MAD of an outer annulus removed, so that neither host nor arc
-    enters the scale, then clipped or asinh-stretched; channels 3-5 are those minus their Gaussian blur. Every step is
-    the same for each orientation of the image: preprocessing commutes with flips and quarter turns.
+    enters the scale, then clipped or asinh-stretched. `residual` adds those minus their Gaussian blur, `control_source`
+    a control image with the background and scale of the stamp. Every step is the same for each orientation of the
+    image: preprocessing commutes with flips and quarter turns, but for the library galaxy of `matched_lrg`, which is
+    the same one for each.
     """
 
     annulus: torch.Tensor
@@ -68,13 +72,54 @@ class Preprocess6CH(torch.nn.Module):
                 "make annulus_inner_pix smaller."
             )
         blur = blur_matrix(size, settings.residual_sigma_pix, settings.residual_truncate)
-        self.register_buffer("annulus", torch.from_numpy(np.flatnonzero(mask.ravel())), persistent=False)
+        annulus = np.flatnonzero(mask.ravel())
+        self.register_buffer("annulus", torch.from_numpy(annulus), persistent=False)
         self.register_buffer("blur", torch.from_numpy(blur.astype(np.float32)), persistent=False)
+        named = settings.control_source
+        self.control = None if named is None else control_source(named, size, annulus)
 
     @property
     def channels(self) -> int:
         """Number of channels made."""
         return self.settings.channels
+
+    @property
+    def needs_controls(self) -> bool:
+        """Whether each stamp's own control must be given."""
+        return self.control is not None and self.control.needs_controls
+
+    @property
+    def needs_library(self) -> bool:
+        """Whether `set_library` must be called before the first stamp."""
+        return self.control is not None and self.control.needs_library
+
+    @torch.no_grad()
+    def set_library(self, controls_L3HW: NDArray[np.floating]) -> None:
+        """Learn other galaxies from training controls (see `control_sources.control_library`), nanomaggies per pixel.
+
+        Raises:
+            BadInputError: stamps of another size, or none that can be used.
+        """
+        if not isinstance(self.control, LibrarySource):
+            raise BadInputError(f"The control source {self.settings.control_source} has no library of galaxies.")
+        x_L3HW = self._checked(torch.from_numpy(np.asarray(controls_L3HW, dtype=np.float32)).to(self.annulus.device))
+        median, sigma = self.background(x_L3HW)
+        self.control.learn((x_L3HW - median) / sigma, sigma)
+
+    def restore_library(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over the library of another instance's `state_dict`, which is empty for sources without one.
+
+        Raises:
+            BadInputError: there is none where one is needed, or one where none is known.
+        """
+        expected = set(self.state_dict())
+        if set(tensors) != expected:
+            raise BadInputError(
+                f"The control source {self.settings.control_source} keeps {sorted(expected) or 'nothing'} and "
+                f"{sorted(tensors) or 'nothing'} was saved; train again."
+            )
+        if isinstance(self.control, LibrarySource):
+            self.control.restore(tensors["control.library"])
 
     def background(self, x_B3HW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Median and noise sigma (B, 3, 1, 1) of the outer annulus, in nanomaggies per pixel."""
@@ -84,32 +129,68 @@ class Preprocess6CH(torch.nn.Module):
         sigma_BC1 = MAD_TO_SIGMA * mad_BC1 + SIGMA_FLOOR_NMGY
         return median_BC1[..., None], sigma_BC1[..., None]
 
-    def forward(self, x_B3HW: torch.Tensor) -> torch.Tensor:
-        """Channels (B, 6, H, W) float32 of stamps (B, 3, H, W) in nanomaggies per pixel, bands grz.
+    def forward(
+        self, x_B3HW: torch.Tensor, controls_B3HW: torch.Tensor | None = None, check: bool = True
+    ) -> torch.Tensor:
+        """Channels (B, C, H, W) float32 of stamps (B, 3, H, W) in nanomaggies per pixel, bands grz.
+
+        Args:
+            x_B3HW: the stamps.
+            controls_B3HW: the image of each without its arc, where the source is `paired_oracle`; else not looked at.
+            check: refuse pixels that are not finite, which waits for the device; else their stamps become NaN channels.
 
         Raises:
-            BadInputError: wrong shape, or a pixel that is not finite; such stamps are excluded before, never scored.
+            BadInputError: wrong shape, controls or a library that are missing, or a pixel that is not finite; such
+                stamps are excluded before, never scored.
         """
+        settings = self.settings
+        x_B3HW = self._checked(x_B3HW, check)
+        median, sigma = self.background(x_B3HW)
+        y_B3HW = (x_B3HW - median) / sigma if settings.subtract_median else x_B3HW / sigma
+        stretched_B3HW = self._stretch(y_B3HW)
+        channels = [stretched_B3HW]
+        if settings.residual:
+            base_B3HW = stretched_B3HW if settings.residual_of == "stretched" else y_B3HW
+            residual_B3HW = base_B3HW - self.blur @ base_B3HW @ self.blur.T
+            channels.append(self._stretch(residual_B3HW) if settings.residual_of == "linear" else residual_B3HW)
+        if self.control is not None:
+            own_B3HW = self._own_controls(controls_B3HW, len(x_B3HW), check)
+            own_B3HW = None if own_B3HW is None else (own_B3HW - median) / sigma
+            level = 0 if settings.subtract_median else median / sigma
+            channels.append(self._stretch(self.control((x_B3HW - median) / sigma, sigma, own_B3HW) + level))
+        return channels[0] if len(channels) == 1 else torch.cat(channels, dim=1)
+
+    def _checked(self, x_B3HW: torch.Tensor, check: bool = True) -> torch.Tensor:
         if x_B3HW.ndim != 4 or x_B3HW.shape[1:] != (3, self.size, self.size):
             raise BadInputError(
                 f"Preprocessing was set up for stamps of shape (B, 3, {self.size}, {self.size}) and got "
                 f"{tuple(x_B3HW.shape)}; cut stamps of that size."
             )
         x_B3HW = x_B3HW.float()
+        if not check:
+            finite_B111 = torch.isfinite(x_B3HW).flatten(1).all(1)[:, None, None, None]
+            return torch.where(finite_B111, x_B3HW, torch.nan)
         if not bool(torch.isfinite(x_B3HW).all()):
             bad = (~torch.isfinite(x_B3HW)).flatten(1).any(1).nonzero().flatten().tolist()
             raise BadInputError(f"Stamps {bad[:10]} of a batch hold pixels that are not finite; exclude them first.")
-        settings = self.settings
-        median, sigma = self.background(x_B3HW)
-        y_B3HW = (x_B3HW - median) / sigma if settings.subtract_median else x_B3HW / sigma
-        stretched_B3HW = self._stretch(y_B3HW)
-        if not settings.residual:
-            return stretched_B3HW
-        base_B3HW = stretched_B3HW if settings.residual_of == "stretched" else y_B3HW
-        residual_B3HW = base_B3HW - self.blur @ base_B3HW @ self.blur.T
-        if settings.residual_of == "linear":
-            residual_B3HW = self._stretch(residual_B3HW)
-        return torch.cat([stretched_B3HW, residual_B3HW], dim=1)
+        return x_B3HW
+
+    def _own_controls(self, controls_B3HW: torch.Tensor | None, count: int, check: bool) -> torch.Tensor | None:
+        """The stamps' own controls where the source wants them; a source that lacks what it needs is an error."""
+        named = self.settings.control_source
+        if isinstance(self.control, LibrarySource) and not len(self.control.library):
+            raise BadInputError(
+                f"The control source {named} has no library of galaxies yet; call set_library with training's controls."
+            )
+        if not self.needs_controls:
+            return None
+        if controls_B3HW is None or len(controls_B3HW) != count:
+            known = ", ".join(name for name in CONTROL_SOURCES if name not in DIAGNOSTIC_SOURCES)
+            raise BadInputError(
+                f"The control source {named} needs the image without its arc for each stamp, which no image on the sky "
+                f"has: it is a diagnostic and never deployed; sources that can be deployed are {known}."
+            )
+        return self._checked(controls_B3HW, check)
 
     def _stretch(self, y_B3HW: torch.Tensor) -> torch.Tensor:
         settings = self.settings

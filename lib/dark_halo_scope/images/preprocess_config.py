@@ -1,15 +1,35 @@
 """Settings of preprocessing and augmentation on the device."""
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from dark_halo_scope.core.config import Settings
 from dark_halo_scope.core.errors import ConfigError
 
+#: Where the control channels of a paired network come from; see images.control_sources.
+ControlSourceName = Literal[
+    "azimuthal_median_self",
+    "rot180_self",
+    "duplicate_self",
+    "matched_lrg",
+    "median_lrg_template",
+    "paired_oracle",
+]
+CONTROL_SOURCES: tuple[ControlSourceName, ...] = get_args(ControlSourceName)
+#: Not computable of an image on the sky, hence never deployed.
+DIAGNOSTIC_SOURCES: tuple[ControlSourceName, ...] = ("paired_oracle",)
+#: Sources whose control stands in the middle of the stamp: a galaxy that was shifted away from there has another one.
+CENTRED_SOURCES: tuple[ControlSourceName, ...] = (
+    "azimuthal_median_self",
+    "rot180_self",
+    "matched_lrg",
+    "median_lrg_template",
+)
+
 
 class PreprocessSettings(Settings):
-    """How a stamp in nanomaggies becomes the six channels a network sees.
+    """How a stamp in nanomaggies becomes the channels a network sees: three bands, their residuals, a control's bands.
 
     The defaults are the Gen5-Prime plan's: median and MAD of the outer annulus, clip at 10 noise units, residual
     against a Gaussian of sigma 3 pixels. The annulus is that of a `reference_size` stamp and scales with the stamp, so
@@ -17,7 +37,7 @@ class PreprocessSettings(Settings):
     """
 
     reference_size: int = Field(default=64, ge=16)
-    annulus_inner_pix: float = Field(default=16.0, gt=0)
+    annulus_inner_pix: float = Field(default=16.0, ge=0)  # 0: the whole stamp, which absorbs the arc
     annulus_outer_pix: float | None = Field(default=None, gt=0)  # None: to the corners, as the plan
     subtract_median: bool = True
     stretch: Literal["clip", "asinh"] = "clip"
@@ -30,6 +50,12 @@ class PreprocessSettings(Settings):
     residual_of: Literal["stretched", "linear"] = "stretched"
     residual_sigma_pix: float = Field(default=3.0, gt=0)
     residual_truncate: float = Field(default=3.0, gt=0)
+    control_source: ControlSourceName | None = Field(
+        default=None, description="what the control channels show, with the stamp's background and scale; null: none"
+    )
+    library_size: int = Field(
+        default=256, ge=1, description="training controls kept for matched_lrg and median_lrg_template"
+    )
 
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> Self:
@@ -41,8 +67,13 @@ class PreprocessSettings(Settings):
 
     @property
     def channels(self) -> int:
-        """Number of channels made of three bands."""
-        return 6 if self.residual else 3
+        """Number of channels made of three bands: the stamp's, its residual's, its control's."""
+        return 3 * (1 + self.residual + (self.control_source is not None))
+
+    @property
+    def deployable(self) -> bool:
+        """Whether the channels can be made of an image on the sky."""
+        return self.control_source not in DIAGNOSTIC_SOURCES
 
 
 PRESETS: dict[str, PreprocessSettings] = {
@@ -52,9 +83,14 @@ PRESETS: dict[str, PreprocessSettings] = {
     # shape, and with it an arc at small radius.
     "gen5_prime_asinh": PreprocessSettings(stretch="asinh"),
     "gen5_prime_linear_residual": PreprocessSettings(stretch="asinh", residual_of="linear"),
-    # Configuration review: clip (-5, 20), no residual channels. Its statistics over the whole stamp absorb the arc, so
-    # they are taken on the outer annulus here too.
-    "gen5_prime_paired": PreprocessSettings(clip_low=-5.0, clip_high=20.0, residual=False),
+    # Configuration review: clip (-5, 20), a control in place of the residual. Its statistics over the whole stamp
+    # absorb the arc, so they are taken on the outer annulus here too; its control is the image that the arc was
+    # injected into, which no image on the sky has.
+    "gen5_prime_paired": PreprocessSettings(
+        clip_low=-5.0, clip_high=20.0, residual=False, control_source="azimuthal_median_self"
+    ),
+    # Early generations: median and MAD of the whole stamp. The arc raises its own scale.
+    "full_image": PreprocessSettings(annulus_inner_pix=0.0, residual=False),
     # Earlier pipelines: r >= 20 pixels with clip +-5, and the [20, 32) annulus with the raw MAD.
     "planb": PreprocessSettings(annulus_inner_pix=20.0, clip_low=-5.0, clip_high=5.0, residual=False),
     "dhs_raw_robust": PreprocessSettings(annulus_inner_pix=20.0, annulus_outer_pix=32.0, residual=False),

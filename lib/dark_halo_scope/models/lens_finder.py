@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dark_halo_scope.core.errors import BadInputError, ConfigError
-from dark_halo_scope.images.augment import dihedral
+from dark_halo_scope.images.symmetries import dihedral
 from dark_halo_scope.models.config import ModelSettings
 from dark_halo_scope.models.networks import create_backbone
 
