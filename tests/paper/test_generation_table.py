@@ -18,7 +18,9 @@ A, B = "a" * 64, "b" * 64
 def run(folder: Path, gates: list[Path], models: list[Path], titles: dict[str, str] | None = None) -> tuple[list, str]:
     """Rows of the CSV file, and the Markdown."""
     outputs = [folder / "table.csv", folder / "table.md"]
+    histories = [model.with_name("history.json") for model in models]
     arguments = ["--settings", json.dumps({"titles": titles or {}}), "--gates", *gates, "--models", *models]
+    arguments += ["--histories", *histories]
     main([str(item) for item in [*arguments, "--output", *outputs]])
     return list(csv.DictReader(outputs[0].open())), outputs[1].read_text()
 

@@ -144,6 +144,23 @@ def test_hard_negatives_come_from_generations_that_do_not_wait_for_this_one(
         resolve(config(**files), "sky")
 
 
+def test_tables_are_of_generations_and_of_ablations_after_their_base(config: Callable[..., Path]) -> None:
+    ablation = "{extends: base, ablation_of: base, title: less}"
+    control = "{extends: two, negative_control_of: two}"
+    base = "{dataset: any, title: base}"
+    resolved = resolve(config(a=ablation, base=base, c=ablation, one=base, two=base, zero=control), "sky")
+    assert resolved.ablations == ["base", "a", "c"]
+    assert resolved.main_generations == ["one", "two"]
+    assert json.loads(resolved.table_settings(["base", "a"])) == {"titles": {"base": "base", "a": "less"}}
+
+
+@pytest.mark.parametrize("bases", [("one", "two"), ("a", "one"), ("b", "b")])
+def test_all_ablations_are_of_one_generation_that_is_none(config: Callable[..., Path], bases: tuple[str, str]) -> None:
+    a, b = (f"{{dataset: any, ablation_of: {base}}}" for base in bases)
+    with pytest.raises(ConfigError, match="must be of one generation that is no ablation"):
+        resolve(config(a=a, b=b, one="dataset: any", two="dataset: any"), "sky")
+
+
 def test_a_survey_may_extend_another_with_its_overrides(config: Callable[..., Path]) -> None:
     overrides = "overrides: {generations: {one: {training: {epochs: 4}}}}"
     folder = config(survey=f"{SURVEY}\n{overrides}", one="dataset: any")

@@ -48,13 +48,13 @@ class Stage:
     minutes: float | None
 
 
-def read_stage(best: Path) -> Stage:
-    """A stage from its best.json, and from history.json and the provenance beside it.
+def read_stage(best: Path, history_path: Path) -> Stage:
+    """A stage from its best.json and history.json, and from the provenance beside the first.
 
     Raises:
         BadInputError: one of the two results is missing.
     """
-    card, history = read_json(best), read_json(best.with_name("history.json"))
+    card, history = read_json(best), read_json(history_path)
     return Stage(
         generation=card["generation"],
         name=card["stage"],
@@ -153,10 +153,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--models", nargs="+", required=True, type=Path, help="best.json of every stage, in the order of training"
     )
+    parser.add_argument("--histories", nargs="+", required=True, type=Path, help="history.json of the same stages")
     parser.add_argument("--output", nargs="+", required=True, type=Path, help="tables to write: .csv, .md")
     arguments = parser.parse_args(argv)
     settings = load_settings(arguments.settings, TableSettings)
-    stages = [read_stage(path) for path in arguments.models]
+    if len(arguments.models) != len(arguments.histories):
+        raise BadInputError("The table needs one history.json for each best.json, in the same order.")
+    stages = [read_stage(*paths) for paths in zip(arguments.models, arguments.histories, strict=True)]
     rows, markdown = table(read_gates(arguments.gates), stages, settings.titles)
     write_tables(arguments.output, rows, markdown)
 

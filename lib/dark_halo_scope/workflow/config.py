@@ -84,6 +84,7 @@ class GenerationFile(Settings):
     dataset: str
     gate_dataset: str = Field("v5_cosmos_paired", description="whose test pairs the gates are measured on")
     negative_control_of: str | None = Field(None, description="the generation that this one must lose against")
+    ablation_of: str | None = Field(None, description="the generation from which this one differs in one thing")
     hard_negatives_of: str | None = Field(
         None, description="the generation whose false positives on the parent sample join the negatives"
     )

@@ -5,7 +5,7 @@ Everything is validated against the settings models when the workflow starts.
 """
 
 import json
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,23 @@ class Resolved:
         """
         return _named("dataset", name, self.datasets)
 
+    @property
+    def ablations(self) -> list[str]:
+        """The generation that others are ablations of, and then those; empty where there are none."""
+        bases = {file.ablation_of for file in self.generations.values() if file.ablation_of is not None}
+        return [*bases, *(name for name, file in self.generations.items() if file.ablation_of is not None)]
+
+    @property
+    def main_generations(self) -> list[str]:
+        """Generations that are neither negative controls nor part of the ablations."""
+        beside = {name for name, file in self.generations.items() if file.negative_control_of is not None}
+        return [name for name in self.generations if name not in beside | set(self.ablations)]
+
+    def table_settings(self, names: Sequence[str]) -> str:
+        """Settings of a table of these generations: their titles."""
+        titles = {name: file.title for name in names if (file := self.generation(name)).title is not None}
+        return _json({"titles": titles})
+
     def section(self, kind: str, name: str | None, section: str, stage: str | None = None) -> str:
         """Settings as sorted JSON, so that the order of keys in a YAML file never matters.
 
@@ -135,11 +152,22 @@ def resolve(config_directory: Path, survey: str) -> Resolved:
 
     generations = read_all("generations", survey_file.overrides.generations, GenerationFile)
     _refuse_circles({name: file.hard_negatives_of for name, file in generations.items()})
+    _refuse_two_bases({name: file.ablation_of for name, file in generations.items() if file.ablation_of is not None})
     return Resolved(
         survey=survey_file,
         datasets=read_all("datasets", survey_file.overrides.datasets, DatasetFile),
         generations=generations,
     )
+
+
+def _refuse_two_bases(base_of: Mapping[str, str]) -> None:
+    """One table compares all ablations with one base, which is none itself."""
+    bases = sorted(set(base_of.values()))
+    if len(bases) > 1 or set(bases) & set(base_of):
+        raise ConfigError(
+            f"The generations {', '.join(base_of)} are ablations of {', '.join(bases)}; all must be of one generation "
+            "that is no ablation."
+        )
 
 
 def _refuse_circles(mined_of: Mapping[str, str | None]) -> None:
