@@ -43,8 +43,10 @@ wildcard_constraints:
 
 
 localrules:
+    ablations,
     datasets,
     gates,
+    generations,
     preflight,
 
 
@@ -60,13 +62,24 @@ rule gates:
         "The gates of the main generation and of its negative control"
 
 
+rule generations:
+    input:
+        expand("results/{generation}/gates.json", generation=CONFIG.main_generations),
+        "results/generations.md",
+    message:
+        "Every generation under config/generations: its gates, and the table of all"
+
+
+rule ablations:
+    input:
+        "results/ablations.md",
+    message:
+        "Every ablation trained, gated and compared with its base"
+
+
 rule datasets:
     input:
-        expand(
-            "results/datasets/{dataset}/{artifact}",
-            dataset=CONFIG.datasets,
-            artifact=["packed.json", "page.png"],
-        ),
+        finished_datasets(),
     message:
         "Every dataset under config/datasets, packed, each with its page"
 

@@ -45,11 +45,23 @@ def refuse_other_survey(description: Path, survey: str) -> None:
         )
 
 
-def datasets_of(source: str) -> str:
-    """Wildcard constraint: the datasets that are built here (`build`), or that exist already (`existing`)."""
-    names = [name for name, file in CONFIG.datasets.items() if file.source == source]
+def datasets_of(*sources: str) -> str:
+    """Wildcard constraint: the datasets that are built here (`build`), that exist already (`existing`), or whose
+    galaxies are parents as they are (`parent`)."""
+    names = [name for name, file in CONFIG.datasets.items() if file.source in sources]
     # Without any, a pattern that nothing matches.
     return "|".join(names) or "(?!)"
+
+
+def finished_datasets() -> list[str]:
+    """Every dataset packed, and the page of each that has arcs."""
+    return [
+        f"results/datasets/{name}/{artifact}"
+        for name, file in CONFIG.datasets.items()
+        for artifact in (
+            ["packed.json"] if file.source == "parent" else ["packed.json", "page.png"]
+        )
+    ]
 
 
 def negatives_of(wildcards) -> list[str]:
@@ -80,6 +92,35 @@ def deployed_model(wildcards) -> str:
     """The best weights of the generation's last stage."""
     stage = CONFIG.generation(wildcards.generation).last_stage
     return f"results/{wildcards.generation}/{stage}/best.json"
+
+
+def start_weights(wildcards) -> list[str]:
+    """Input function: the best weights of the stage that this one starts from, where it does."""
+    stage = CONFIG.generation(wildcards.generation).stage(wildcards.stage).start_from
+    return [] if stage is None else [f"results/{wildcards.generation}/{stage}/best.json"]
+
+
+def mined_negatives(wildcards) -> list[str]:
+    """Input function: the false positives of the generation that this one learns from, where it does."""
+    source = CONFIG.generation(wildcards.generation).hard_negatives_of
+    return [] if source is None else [f"results/{source}/hard_negatives.json"]
+
+
+def trained_stages(generations: list[str], artifact: str) -> list[str]:
+    """`artifact` of every stage of these generations, in the order of training."""
+    return [
+        f"results/{name}/{stage}/{artifact}.json"
+        for name in generations
+        for stage in CONFIG.generation(name).stages
+    ]
+
+
+def ablation_scores() -> list[str]:
+    """Scores of the test pairs that all ablations and their base are gated on."""
+    return [
+        f"results/{name}/scores/{CONFIG.generation(name).gate_dataset}/test.json"
+        for name in CONFIG.ablations
+    ]
 
 
 def gates_to_beat(wildcards) -> str:

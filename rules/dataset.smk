@@ -121,6 +121,65 @@ rule adopt_stored_stamps:
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 
+rule list_parent_galaxies:
+    input:
+        parent="results/catalogue/parent.json",
+        lenses="results/catalogue/lenses.json",
+        code=code("dark_halo_scope.injection.list_parents", "spark"),
+    output:
+        "results/datasets/{dataset}/manifest.json",
+    log:
+        "logs/list_parent_galaxies/{dataset}.log",
+    benchmark:
+        "benchmarks/list_parent_galaxies/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("parent"),
+    conda:
+        "../envs/spark.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        settings=settings("dataset", "parent"),
+    message:
+        "Listing the galaxies of the parent sample that {wildcards.dataset} has"
+    shell:
+        "exec python -m dark_halo_scope.injection.list_parents --parent {input.parent} --lenses {input.lenses}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule cut_parent_galaxies:
+    input:
+        manifest="results/datasets/{dataset}/manifest.json",
+        coadds="results/datasets/{dataset}/coadds.json",
+        code=code("dark_halo_scope.injection.cut_parents", "spark"),
+    output:
+        "results/datasets/{dataset}/stamps.json",
+    log:
+        "logs/cut_parent_galaxies/{dataset}.log",
+    benchmark:
+        "benchmarks/cut_parent_galaxies/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("parent"),
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=1440,
+    params:
+        settings=settings("dataset", "stamps"),
+    message:
+        "Cutting out the galaxies of {wildcards.dataset} (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.injection.cut_parents"
+        " -- --manifest {input.manifest} --coadds {input.coadds}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
 rule cut_negatives:
     input:
         confusers="results/catalogue/confusers.json",

@@ -10,6 +10,8 @@ rule measure_arc_light:
         "logs/measure_arc_light/{dataset}.log",
     benchmark:
         "benchmarks/measure_arc_light/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("build", "existing"),
     conda:
         "../envs/spark.yaml"
     threads: 1
@@ -53,6 +55,33 @@ rule score:
         "exec python -m dark_halo_scope.evaluation.score --model {input.model} --packed {input.packed}"
         " --split {wildcards.split} --settings {params.settings:q} --threads {threads}"
         " --output {output} 2> >(tee {log} >&2)"
+
+
+rule mine_hard_negatives:
+    input:
+        scores="results/{generation}/scores/parent/train.json",
+        packed="results/datasets/parent/packed.json",
+        lenses="results/catalogue/lenses.json",
+        code=code("dark_halo_scope.evaluation.mine_hard_negatives", "spark"),
+    output:
+        "results/{generation}/hard_negatives.json",
+    log:
+        "logs/mine_hard_negatives/{generation}.log",
+    benchmark:
+        "benchmarks/mine_hard_negatives/{generation}.tsv"
+    conda:
+        "../envs/spark.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        settings=settings("generation", "mining"),
+    message:
+        "Mining the galaxies that {wildcards.generation} takes for lenses"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.mine_hard_negatives --scores {input.scores} --packed {input.packed}"
+        " --lenses {input.lenses} --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 
 rule measure_gates:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
@@ -19,8 +20,11 @@ from . import toys
 MODEL = {"backbone": "small_cnn", "width": 4, "hidden": 8, "pretrained": False}
 
 
-def write_packed(path: Path, splits: dict[str, toys.ToySplit]) -> None:
-    """Write packed.json and its arrays."""
+def write_packed(
+    path: Path, splits: dict[str, toys.ToySplit], negatives: dict[str, tuple[np.ndarray, pa.Table]] | None = None
+) -> None:
+    """Write packed.json and its arrays; `negatives` are images of no pair and their rows, by split."""
+    others = {name: (split.control[:0], split.rows[:0]) for name, split in splits.items()} | (negatives or {})
     kinds = ("positive", "control", "hard_negative")
     with attempt(path, "packed", "dark_halo_scope.evaluation.scores", {}, []) as work:
         for name, split in splits.items():
@@ -28,13 +32,13 @@ def write_packed(path: Path, splits: dict[str, toys.ToySplit]) -> None:
             for kind in kinds:
                 np.save(work.prefix / name / f"{kind}.npy", getattr(split, kind))
             pq.write_table(split.rows, work.prefix / name / "rows.parquet")
-            np.save(work.prefix / name / "negative.npy", split.control[:0])
-            pq.write_table(split.rows[:0], work.prefix / name / "negative_rows.parquet")
+            np.save(work.prefix / name / "negative.npy", others[name][0])
+            pq.write_table(others[name][1], work.prefix / name / "negative_rows.parquet")
         counts = {name: split.rows.num_rows for name, split in splits.items()}
         work.publish(
             facts={
                 "splits": counts,
-                "negatives": dict.fromkeys(counts, 0),
+                "negatives": {name: rows.num_rows for name, (_, rows) in others.items()},
                 "size": toys.SIZE,
                 "bands": "grz",
                 "kinds": list(kinds),

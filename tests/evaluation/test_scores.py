@@ -9,15 +9,13 @@ import pytest
 from scipy.special import expit
 
 from dark_halo_scope.core.errors import CorruptDataError
-from dark_halo_scope.evaluation.config import ScoreSettings
 from dark_halo_scope.evaluation.scores import score_batches, write_scores
 
 from . import toys
 
 
-def scored(split: toys.ToySplit, tmp_path: Path, predict: object = toys.sees_arcs, **settings: object) -> pa.Table:
-    batches = score_batches(predict, split, "test", ScoreSettings(**settings))
-    write_scores(batches, tmp_path)
+def scored(split: toys.ToySplit, tmp_path: Path, predict: object = toys.sees_arcs, **kwargs: object) -> pa.Table:
+    write_scores(score_batches(predict, toys.batches(split, **kwargs), "test"), tmp_path)
     return pq.read_table(tmp_path / "scores.parquet")
 
 
@@ -30,6 +28,7 @@ def test_every_image_of_every_kind_is_one_row_with_identity_and_strata(tmp_path:
     for kind in ("positive", "control", "hard_negative"):
         rows = table.filter(pa.compute.equal(table["kind"], kind))
         assert rows["task_id"].to_pylist() == split.rows["task_id"].to_pylist()
+        assert rows["packed_row"].to_pylist() == list(range(30))
         expected = toys.sees_arcs(getattr(split, kind).astype(np.float32), split.rows)
         np.testing.assert_allclose(rows["logit"].to_numpy(), expected, atol=1e-4)
         np.testing.assert_array_equal(rows["score"].to_numpy(), expit(rows["logit"].to_numpy()))
@@ -45,11 +44,6 @@ def test_the_batch_size_does_not_change_the_rows(tmp_path: Path) -> None:
     assert small.drop_columns(["logit", "score"]).equals(large.drop_columns(["logit", "score"]))
 
 
-def test_only_the_kinds_asked_for_are_scored(tmp_path: Path) -> None:
-    table = scored(toys.make_split(10), tmp_path, kinds=("control",))
-    assert set(table["kind"].to_pylist()) == {"control"}
-
-
 def test_bad_stamps_are_quarantined_with_the_reason_and_never_scored(tmp_path: Path) -> None:
     split = toys.make_split(20)
     split.control[3] = np.nan
@@ -62,7 +56,7 @@ def test_bad_stamps_are_quarantined_with_the_reason_and_never_scored(tmp_path: P
         assert len(images) == rows.num_rows
         return toys.sees_arcs(images, rows)
 
-    count, left_out, _ = write_scores(score_batches(strict, split, "test", ScoreSettings(batch=8)), tmp_path)
+    count, left_out, _ = write_scores(score_batches(strict, toys.batches(split, 8), "test"), tmp_path)
     assert (count, left_out) == (56, 4)
     quarantined = pq.read_table(tmp_path / "quarantine/scores.parquet")
     reasons = set(zip(*(quarantined[name].to_pylist() for name in ("task_id", "quarantine_reason")), strict=True))

@@ -1,9 +1,12 @@
 """Pairs with a known cue and networks that know only that cue."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+
+from dark_halo_scope.images.packed import ImageBatch
 
 SCALE = 0.262
 SIZE = 32
@@ -61,6 +64,16 @@ def make_split(pairs: int = 240, seed: int = 0, core_excess: float = 0.0, per_ho
         }
     )
     return ToySplit(*(a.astype(np.float16) for a in (positive, control, hard_negative)), rows)
+
+
+def batches(
+    split: ToySplit, batch: int = 512, kinds: Sequence[str] = ("positive", "control", "hard_negative")
+) -> Iterator[ImageBatch]:
+    """Images of the split, as a packed one hands them out."""
+    for kind in kinds:
+        for first in range(0, split.rows.num_rows, batch):
+            images = getattr(split, kind)[first : first + batch]
+            yield ImageBatch(kind, first, images, split.rows.slice(first, batch))
 
 
 def sees_core(images: np.ndarray, rows: pa.Table) -> np.ndarray:

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from brick_scene import BRICK, SIDE, brick_wcs, open_brick, planes, write_brick
+from brick_scene import BRICK, open_brick
 from dark_halo_scope.catalogue.select_confusers import CONFUSER_SCHEMA
-from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
+from dark_halo_scope.catalogue.splits import healpix_cell
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, verified_paths
 from dark_halo_scope.images.codec import decode_stamp
@@ -29,46 +29,18 @@ from dark_halo_scope.injection.negatives import (
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.tasks import task_id
-from dark_halo_scope.survey.cache_coadds import cache_coadds
-from dark_halo_scope.survey.config import CoaddSettings
+from galaxy_scene import BRICKS, scene_galaxies, write_scene_coadds
 from stamp_scene import as_control, stamp_rows, write_stamps
 
 CLASSES = ("merger", "ring_proxy")
-BRICKS = (BRICK, "0003p000", "0006p000")
 NOTHING = np.empty(0, np.uint64)
 DATASET = Dataset({"train": 40, "val": 20, "test": 20}, "train_stamp64_bandsgrz_gridprior", 64, NOTHING)
 
 
 def confusers(count: int = 60, edge: int = 0, bricks: tuple[str, ...] = (BRICK,)) -> pa.Table:
     """Confusers of the scene's bricks in turn; the first `edge` of them too near to its edge."""
-    rng = np.random.default_rng(1)
-    x, y = rng.uniform(40, SIDE - 40, (2, count))
-    x[:edge] = 5.0
-    names = [bricks[i % len(bricks)] for i in range(count)]
-    places = [brick_wcs(SIDE, name).all_pix2world(x[i], y[i], 0) for i, name in enumerate(names)]
-    ra, dec = np.array(places, dtype=float).reshape(count, 2).T
-    cells = healpix_cell(ra, dec)
-    splits = split_of_cells(cells)
-    rows = []
-    for i in range(count):
-        row = {f.name: 0 if pa.types.is_integer(f.type) else 1.0 for f in CONFUSER_SCHEMA}
-        row |= {f.name: False for f in CONFUSER_SCHEMA if pa.types.is_boolean(f.type)}
-        row |= {
-            "brickname": names[i],
-            "objid": i,
-            "release": 10000,
-            "type": "DEV",
-            "ra": float(ra[i]),
-            "dec": float(dec[i]),
-        }
-        row |= {
-            "healpix_128": int(cells[i]),
-            "split": str(splits[i]),
-            "confuser": CLASSES[i % 2],
-            "rmag": 19.0 + i / 100,
-        }
-        rows.append(row)
-    return pa.Table.from_pylist(rows, schema=CONFUSER_SCHEMA)
+    classes = pa.array([CLASSES[i % 2] for i in range(count)])
+    return scene_galaxies(count, edge, bricks).append_column(CONFUSER_SCHEMA.field("confuser"), classes)
 
 
 def _files(folder: Path, table: pa.Table, parts: int) -> list[Path]:
@@ -162,18 +134,7 @@ def test_two_datasets_in_one_have_no_negatives_in_common(tmp_path: Path) -> None
 def coadds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     """coadds.json of the scene's bricks."""
     monkeypatch.chdir(tmp_path)
-    for seed, brick in enumerate(BRICKS):
-        write_brick(tmp_path / "coadds", planes(seed=seed), brick)
-    files = {name: "none" for name in ("bricks", "brick_summary", "sweeps", "photoz", "sources")}
-    with attempt(Path("survey.json"), "survey", "dark_halo_scope.survey.describe", {}, []) as work:
-        facts = {"name": "toy", "release": "dr10", "region": "south", "coadd_layout": "cache", "embedded": False}
-        work.publish(facts=facts | {"files": files | {"coadds": str(tmp_path / "coadds"), "lenses": []}})
-    with attempt(Path("manifest.json"), "manifest", "dark_halo_scope.injection.manifest", {}, []) as work:
-        pq.write_table(pa.table({"brickname": list(BRICKS)}), work.prefix / "manifest-train-0000.parquet")
-        work.publish(rows_out=1)
-    settings = CoaddSettings(pixels=SIDE, min_finite_fraction=1.0, max_missing_fraction=0.5, attempts=1)
-    cache_coadds(Path("survey.json"), Path("manifest.json"), Path("coadds.json"), settings, tmp_path / "cache", 1)
-    return load_manifest(Path("coadds.json"))
+    return write_scene_coadds(tmp_path)
 
 
 def test_pixels_are_those_of_a_host_in_the_same_place_and_failures_keep_their_row(

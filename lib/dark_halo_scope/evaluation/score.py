@@ -7,10 +7,12 @@ import pyarrow as pa
 
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.core.manifest import attempt
+from dark_halo_scope.core.manifest import attempt, load_manifest
 from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.evaluation.config import ScoreSettings
 from dark_halo_scope.evaluation.scores import score_batches, write_scores
+from dark_halo_scope.images.packed import KIND as PACKED
+from dark_halo_scope.images.packed import check_split, image_batches, image_count
 
 MODULE = "dark_halo_scope.evaluation.score"
 
@@ -30,7 +32,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import torch
 
-    from dark_halo_scope.images.packed import open_packed
     from dark_halo_scope.models.device import resolve_device
     from dark_halo_scope.models.predict import predictor
     from dark_halo_scope.models.weights import load_model
@@ -39,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(arguments.threads)
     model, preprocess, card = load_model(arguments.model)
     predict = predictor(model, preprocess, resolve_device(arguments.device), settings.batch)
-    split = open_packed(arguments.packed, arguments.split)
-    rows_in = split.rows.num_rows * len(settings.kinds)
+    packed = load_manifest(arguments.packed, PACKED)
+    check_split(packed, arguments.split)
+    rows_in = sum(image_count(packed, arguments.split, kind) for kind in settings.kinds)
+    batches = image_batches(packed, arguments.split, settings.kinds, settings.batch)
 
-    def counted(
-        batches: Iterator[tuple[pa.Table, pa.Table]], progress: Progress
-    ) -> Iterator[tuple[pa.Table, pa.Table]]:
-        for scored, left_out in batches:
+    def counted(progress: Progress) -> Iterator[tuple[pa.Table, pa.Table]]:
+        for scored, left_out in score_batches(predict, batches, arguments.split):
             progress.advance(scored.num_rows + left_out.num_rows)
             yield scored, left_out
 
@@ -53,8 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     inputs = [arguments.model, arguments.packed]
     with attempt(arguments.output, "scores", MODULE, everything, inputs, arguments.data_root) as work:
         with Progress(rows_in, f"Scoring {arguments.split} (images)") as progress:
-            batches = counted(score_batches(predict, split, arguments.split, settings), progress)
-            rows_out, rows_quarantined, schema = write_scores(batches, work.prefix)
+            rows_out, rows_quarantined, schema = write_scores(counted(progress), work.prefix)
         if schema is None:
             raise BadInputError(f"{arguments.packed} has no rows in split {arguments.split}; choose another split.")
         work.publish(
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "split": arguments.split,
                 "kinds": list(settings.kinds),
                 "model_sha256": card["weights"]["sha256"],
+                "packed_sha256": packed.sha256,
             },
         )
 

@@ -11,8 +11,8 @@ from scipy.special import expit
 
 from dark_halo_scope.core.errors import CorruptDataError
 from dark_halo_scope.core.quarantine import split_rows, write_quarantine
-from dark_halo_scope.evaluation.config import ScoreSettings
-from dark_halo_scope.evaluation.pairs import Pairs, Predict, column, theta_e_over_psf
+from dark_halo_scope.evaluation.pairs import Predict, column, theta_e_over_psf
+from dark_halo_scope.images.packed import ImageBatch
 
 #: Columns carried over from the packed rows where they have them; the first six always do.
 CARRIED = (
@@ -23,6 +23,8 @@ CARRIED = (
     "theta_e_arcsec",
     "psfsize_r",
     "objid",
+    "galaxy_id",
+    "control_kind",
     "healpix_128",
     "psfdepth_r",
     "arc_snr",
@@ -40,46 +42,39 @@ CARRIED = (
     "bad_pixel_frac",
 )
 
-KINDS = ("positive", "control", "hard_negative")
+# A row group for each forward pass would make a footer that takes more memory than the scores.
+_ROW_GROUP = 50_000
 
 
-def score_batches(
-    predict: Predict, split: Pairs, name: str, settings: ScoreSettings
-) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Score a split in batches.
+def score_batches(predict: Predict, batches: Iterable[ImageBatch], split: str) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Score images batch by batch; no more than one batch is in memory.
 
     Args:
         predict: the network.
-        split: packed images and rows.
-        name: of the split, for the column `split`.
-        settings: which kinds, and the batch size.
+        batches: images of a packed split.
+        split: its name.
 
     Yields:
-        Scored rows: the carried columns and `split`, `kind`, `label` (1 for positives), `theta_e_over_psf`, `logit`
-        (raw, float64) and `score` (its sigmoid). And rows that are not scored, with `quarantine_reason`.
+        Scored rows: the carried columns and `split`, `kind`, `packed_row` (place in the kind's array), `label` (1 for
+        positives), `theta_e_over_psf`, `logit` (raw, float64) and `score` (its sigmoid). And rows that are not scored,
+        with `quarantine_reason`.
 
     Raises:
         CorruptDataError: the network returns NaN or infinity for a good image.
     """
-    rows = split.rows.select([column_name for column_name in CARRIED if column_name in split.rows.column_names])
-    for kind in KINDS:
-        if kind not in settings.kinds:
-            continue
-        images = getattr(split, kind)
-        for start in range(0, rows.num_rows, settings.batch):
-            pixels = np.asarray(images[start : start + settings.batch], dtype=np.float32)
-            batch = split.rows.slice(start, settings.batch)
-            reasons = _reasons(pixels, batch)
-            good = np.array([reason is None for reason in reasons])
-            kept, bad = split_rows(_labelled(rows.slice(start, settings.batch), name, kind), reasons)
-            logits = np.asarray(predict(pixels[good], batch.filter(pa.array(good))), dtype=np.float64)
-            if not np.isfinite(logits).all():
-                first = kept.column("task_id")[int(np.flatnonzero(~np.isfinite(logits))[0])]
-                raise CorruptDataError(
-                    f"The network's logit of {kind} {first} is not finite, its pixels are; train the network again."
-                )
-            kept = kept.append_column("logit", pa.array(logits)).append_column("score", pa.array(expit(logits)))
-            yield kept, bad
+    for batch in batches:
+        pixels = np.asarray(batch.images, dtype=np.float32)
+        reasons = _reasons(pixels, batch.rows)
+        good = np.array([reason is None for reason in reasons])
+        kept, bad = split_rows(_labelled(batch, split), reasons)
+        logits = np.asarray(predict(pixels[good], batch.rows.filter(pa.array(good))), dtype=np.float64)
+        if not np.isfinite(logits).all():
+            first = kept.column("task_id")[int(np.flatnonzero(~np.isfinite(logits))[0])]
+            raise CorruptDataError(
+                f"The network's logit of {batch.kind} {first} is not finite, its pixels are; train the network again."
+            )
+        kept = kept.append_column("logit", pa.array(logits)).append_column("score", pa.array(expit(logits)))
+        yield kept, bad
 
 
 def write_scores(batches: Iterable[tuple[pa.Table, pa.Table]], prefix: Path) -> tuple[int, int, pa.Schema | None]:
@@ -89,15 +84,27 @@ def write_scores(batches: Iterable[tuple[pa.Table, pa.Table]], prefix: Path) -> 
         Number of rows scored, number left out, and the scores' schema (None where there was no batch).
     """
     writer: pq.ParquetWriter | None = None
-    count = 0
-    quarantined = []
+    count = waiting = 0
+    quarantined: list[pa.Table] = []
+    held: list[pa.Table] = []
+
+    def write() -> None:
+        if writer is not None and held:
+            writer.write_table(pa.concat_tables(held))
+            held.clear()
+
     try:
         for scored, bad in batches:
             writer = writer or pq.ParquetWriter(prefix / "scores.parquet", scored.schema, compression="zstd")
-            writer.write_table(scored)
+            held.append(scored)
+            waiting += scored.num_rows
+            if waiting >= _ROW_GROUP:
+                write()
+                waiting = 0
             count += scored.num_rows
             if bad.num_rows:
                 quarantined.append(bad)
+        write()
     finally:
         if writer is not None:
             writer.close()
@@ -114,13 +121,15 @@ def _reasons(pixels: NDArray[np.float32], rows: pa.Table) -> list[str | None]:
     return reasons
 
 
-def _labelled(table: pa.Table, split: str, kind: str) -> pa.Table:
+def _labelled(batch: ImageBatch, split: str) -> pa.Table:
+    table = batch.rows.select([name for name in CARRIED if name in batch.rows.column_names])
     n = table.num_rows
     added = {
         "split": pa.array([split] * n, pa.string()),
-        "kind": pa.array([kind] * n, pa.string()),
-        "label": pa.array(np.full(n, int(kind == "positive"), dtype=np.int8)),
-        "theta_e_over_psf": pa.array(theta_e_over_psf(table)),
+        "kind": pa.array([batch.kind] * n, pa.string()),
+        "packed_row": pa.array(np.arange(batch.first, batch.first + n, dtype=np.int64)),
+        "label": pa.array(np.full(n, int(batch.kind == "positive"), dtype=np.int8)),
+        "theta_e_over_psf": pa.array(theta_e_over_psf(batch.rows)),
     }
     for name, values in added.items():
         table = table.append_column(name, values)

@@ -5,7 +5,7 @@ nanomaggies, float16. Row i of `rows.parquet` describes image i of every array o
 `negative_rows.parquet` image i of `negative.npy`; both are sorted by task_id.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,23 +62,78 @@ def open_packed(manifest_path: Path, split: str) -> PackedSplit:
         CorruptDataError: a file differs from its checksum, or the arrays do not belong together.
     """
     manifest = load_manifest(manifest_path, KIND)
-    counts: dict[str, int] = manifest.facts.get("splits", {})
-    if split not in counts:
-        raise BadInputError(f"{manifest_path} has no split {split!r}; it has {', '.join(sorted(counts)) or 'none'}.")
-    if "negatives" not in manifest.facts:
-        raise BadInputError(f"{manifest_path} was packed before negatives had a place of their own; pack again.")
-    pairs, negatives = counts[split], manifest.facts["negatives"][split]
-    image = (len(manifest.facts["bands"]), manifest.facts["size"], manifest.facts["size"])
-    arrays = {
-        kind: mapped_array(manifest, array_name(split, kind), (pairs, *image)) for kind in manifest.facts["kinds"]
-    }
+    check_split(manifest, split)
+    arrays = {kind: open_images(manifest, split, kind) for kind in manifest.facts["kinds"]}
     return PackedSplit(
         **{kind: arrays.pop(kind) for kind in IMAGE_KINDS},
-        rows=aligned_rows(manifest, f"{split}/{ROWS}", pairs),
-        negative=mapped_array(manifest, array_name(split, NEGATIVE), (negatives, *image)),
-        negative_rows=aligned_rows(manifest, f"{split}/{NEGATIVE_ROWS}", negatives),
+        rows=aligned_rows(manifest, f"{split}/{ROWS}", image_count(manifest, split, IMAGE_KINDS[0])),
+        negative=open_images(manifest, split, NEGATIVE),
+        negative_rows=aligned_rows(manifest, f"{split}/{NEGATIVE_ROWS}", image_count(manifest, split, NEGATIVE)),
         extra={kind.removeprefix("hard_negative_"): array for kind, array in arrays.items()},
     )
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images of one kind that lie together in their array, and the rows that describe them.
+
+    first: place of the first in the array.
+    images: (B, 3, H, W) nanomaggies per pixel, float16.
+    """
+
+    kind: str
+    first: int
+    images: Array
+    rows: pa.Table
+
+
+def check_split(manifest: Manifest, split: str) -> None:
+    """Refuse a split that there is not.
+
+    Raises:
+        BadInputError: packed images have no such split, or are of an older layout.
+    """
+    counts: dict[str, int] = manifest.facts.get("splits", {})
+    if split not in counts:
+        raise BadInputError(f"{manifest.uri} has no split {split!r}; it has {', '.join(sorted(counts)) or 'none'}.")
+    if "negatives" not in manifest.facts:
+        raise BadInputError(f"{manifest.uri} was packed before negatives had a place of their own; pack again.")
+
+
+def image_count(manifest: Manifest, split: str, kind: str) -> int:
+    """How many images of a kind a split has."""
+    return int(manifest.facts["negatives" if kind == NEGATIVE else "splits"][split])
+
+
+def image_batches(manifest: Manifest, split: str, kinds: Sequence[str], batch: int) -> Iterator[ImageBatch]:
+    """All images of some kinds, at most `batch` at a time; neither images nor rows are in memory as a whole.
+
+    Raises:
+        BadInputError: no such split or kind.
+        CorruptDataError: a file differs from its checksum, or images and rows do not belong together.
+    """
+    check_split(manifest, split)
+    for kind in kinds:
+        count = image_count(manifest, split, kind)
+        images = open_images(manifest, split, kind)
+        path = verified_path(manifest, f"{split}/{NEGATIVE_ROWS if kind == NEGATIVE else ROWS}")
+        first = 0
+        with pq.ParquetFile(path) as file:
+            _check_rows(path, file.metadata.num_rows, count)
+            for rows in file.iter_batches(batch):
+                yield ImageBatch(kind, first, images[first : first + len(rows)], pa.Table.from_batches([rows]))
+                first += len(rows)
+
+
+def open_images(manifest: Manifest, split: str, kind: str) -> Array:
+    """One array of a split, (N, 3, H, W), as a read-only memory map.
+
+    Raises:
+        as `mapped_array` does.
+    """
+    image = (len(manifest.facts["bands"]), manifest.facts["size"], manifest.facts["size"])
+    array: Array = mapped_array(manifest, array_name(split, kind), (image_count(manifest, split, kind), *image))
+    return array
 
 
 def aligned_rows(manifest: Manifest, name: str, count: int) -> pa.Table:
@@ -90,8 +145,7 @@ def aligned_rows(manifest: Manifest, name: str, count: int) -> pa.Table:
     """
     path = verified_path(manifest, name)
     rows = pq.read_table(path)
-    if rows.num_rows != count:
-        raise CorruptDataError(f"{path} has {rows.num_rows} rows where its arrays have {count}; pack again.")
+    _check_rows(path, rows.num_rows, count)
     return rows
 
 
@@ -108,3 +162,8 @@ def mapped_array(manifest: Manifest, name: str, shape: tuple[int, ...]) -> Any:
     if array.shape != shape or array.dtype != np.float16:
         raise CorruptDataError(f"{path} holds {array.dtype} {array.shape}, not float16 {shape}; pack again.")
     return array
+
+
+def _check_rows(path: Path, rows: int, count: int) -> None:
+    if rows != count:
+        raise CorruptDataError(f"{path} has {rows} rows where its arrays have {count}; pack again.")

@@ -1,4 +1,4 @@
-"""Confusers as stamps: which are drawn, what a row says of them, and the work on some bricks that cuts them out.
+"""Galaxies without arcs as stamps: which confusers are drawn, what a row says of them, and what cuts them out.
 
 They pass through the same cutout code as hosts (`inject.cut_host`): another path would leave its own noise texture, by
 which a network tells classes apart. Spark's workers import this module by name.
@@ -6,6 +6,7 @@ which a network tells classes apart. Spark's workers import this module by name.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,8 @@ from dark_halo_scope.survey.cache_coadds import load_brick
 
 SELECTION_SET = "confusers"
 
-_HOST_COLUMNS = (
+# What a galaxy gives to its row.
+HOST_COLUMNS = (
     *("brickname", "ra", "dec", "split", "healpix_128", "objid", "z_phot", "ebv", "gmag", "rmag", "zmag", "w1mag"),
     *(f"{name}_{band}" for name in ("psfsize", "psfdepth") for band in "grz"),
 )
@@ -143,19 +145,15 @@ def draw_confusers(paths: Sequence[Path], bricks: frozenset[str], dataset: Datas
     in_dataset: Counter[str] = Counter()
     held: pa.Table | None = None
     for path in paths:
-        table = pq.read_table(path, columns=[*_HOST_COLUMNS, "confuser", "release"])
+        table = pq.read_table(path, columns=[*HOST_COLUMNS, "confuser", "release"])
         table = table.filter(pc.is_in(table["brickname"], pa.array(sorted(bricks), pa.string())))
         table = table.filter(pc.is_in(table["confuser"], pa.array(settings.classes, pa.string())))
         known = np.isin(host_names(table), dataset.hosts)
         in_dataset.update(table.filter(pa.array(known))["confuser"].to_pylist())
         table = table.filter(pa.array(~known))
         found.update(zip(table["confuser"].to_pylist(), table["split"].to_pylist(), strict=True))
-        names = [table[name].to_pylist() for name in ("brickname", "objid", "release")]
-        rank = [
-            hash_fraction(f"{brick}_{objid}_{release}|{settings.seed}")
-            for brick, objid, release in zip(*names, strict=True)
-        ]
-        table = table.append_column("_rank", pa.array(rank, pa.float64()))
+        rank = draw_ranks(table, settings.seed)
+        table = table.append_column("_rank", pa.array(rank))
         held = _first_of_each(table if held is None else pa.concat_tables([held, table]), dataset, settings)
     if held is None:
         raise BadInputError("The confusers' manifest names no Parquet file; select them again.")
@@ -165,6 +163,15 @@ def draw_confusers(paths: Sequence[Path], bricks: frozenset[str], dataset: Datas
     held = held.drop_columns(["_rank"]).append_column("sampling_weight", weights)
     rows = held.sort_by([("brickname", "ascending"), ("objid", "ascending"), ("release", "ascending")])
     return Draw(rows, dict(in_dataset))
+
+
+def draw_ranks(galaxies: pa.Table, seed: int) -> npt.NDArray[np.float64]:
+    """(N,) uniform numbers in [0, 1) by a hash of each galaxy's name, of which a draw takes the lowest."""
+    names = [galaxies[name].to_pylist() for name in ("brickname", "objid", "release")]
+    return np.array(
+        [hash_fraction(f"{brick}_{objid}_{release}|{seed}") for brick, objid, release in zip(*names, strict=True)],
+        dtype=np.float64,
+    )
 
 
 def _first_of_each(table: pa.Table, dataset: Dataset, settings: NegativeSettings) -> pa.Table:
@@ -187,49 +194,64 @@ def wanted(split: str, dataset: Dataset, settings: NegativeSettings) -> int:
 
 def negative_rows(confusers: pa.Table, dataset: Dataset) -> pa.Table:
     """Rows as an injection manifest has them for controls, with `control_kind`, one per drawn galaxy."""
-    count = confusers.num_rows
-    names = (confusers[name].to_pylist() for name in ("split", "brickname", "ra", "dec", "confuser"))
+    return control_rows(confusers, confusers["confuser"], SELECTION_SET, dataset.experiment_id, dataset.stamp_size)
+
+
+def control_rows(
+    galaxies: pa.Table, kinds: pa.ChunkedArray, selection_set: str, experiment_id: str, stamp_size: int
+) -> pa.Table:
+    """Rows as an injection manifest has them for controls, one per galaxy.
+
+    Args:
+        galaxies: N rows with the parent sample's columns and `sampling_weight`.
+        kinds: (N,) what becomes their `control_kind`.
+        selection_set: their `selection_set_id`.
+        experiment_id: of the dataset that they join or are.
+        stamp_size: pixels.
+    """
+    count = galaxies.num_rows
+    names = (galaxies[name].to_pylist() for name in ("split", "brickname", "ra", "dec"))
     constants: dict[str, Any] = {
-        "experiment_id": dataset.experiment_id,
-        "selection_set_id": SELECTION_SET,
+        "experiment_id": experiment_id,
+        "selection_set_id": selection_set,
         "ranking_mode": "none",
         "selection_strategy": "healpix_split",
         "bandset": BANDS,
         "pipeline_version": "dark_halo_scope",
         "lens_model": "CONTROL",
         "ab_zp_nmgy": 22.5,
-        "stamp_size": dataset.stamp_size,
+        "stamp_size": stamp_size,
         "replicate": 0,
         "is_control": 1,
         **dict.fromkeys(("theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_e", "shear"), 0.0),
     }
     tasks = [
-        task_id(dataset.experiment_id, SELECTION_SET, split, brick, ra, dec, kind.upper(), 0)
-        for split, brick, ra, dec, kind in zip(*names, strict=True)
+        task_id(experiment_id, selection_set, split, brick, ra, dec, kind.upper(), 0)
+        for split, brick, ra, dec, kind in zip(*names, kinds.to_pylist(), strict=True)
     ]
     columns = {name: pa.array([value] * count) for name, value in constants.items()}
-    columns |= {name: confusers[name] for name in (*_HOST_COLUMNS, "sampling_weight")}
+    columns |= {name: galaxies[name] for name in (*HOST_COLUMNS, "sampling_weight")}
     columns |= {
         "task_id": pa.array(tasks, pa.string()),
-        "config_id": pc.utf8_upper(confusers["confuser"]),
-        "control_kind": confusers["confuser"],
-        "region_split": confusers["split"],
-        "region_id": confusers["healpix_128"],
+        "config_id": pc.utf8_upper(kinds),
+        "control_kind": kinds,
+        "region_split": galaxies["split"],
+        "region_id": galaxies["healpix_128"],
         "galaxy_id": pc.binary_join_element_wise(
-            confusers["brickname"], confusers["objid"].cast(pa.string()), pa.scalar("_")
+            galaxies["brickname"], galaxies["objid"].cast(pa.string()), pa.scalar("_")
         ),
     }
     schema = stamp_schema()
     return pa.table({f.name: columns[f.name].cast(f.type) for f in schema if f.name in columns})
 
 
-def units(rows: pa.Table, rows_per_file: int) -> Iterator[Unit]:
-    """Output files: whole bricks of a split, full once they have `rows_per_file` rows."""
+def units(rows: pa.Table, rows_per_file: int, prefix: str = "negatives") -> Iterator[Unit]:
+    """Output files, `{prefix}-{split}-{number}`: whole bricks of a split, full once they have `rows_per_file` rows."""
     for split in SPLITS:
         of_split = rows.filter(pc.equal(rows["split"], split))
         for number, bricks in enumerate(parts_of(of_split["brickname"].to_pylist(), rows_per_file)):
             here = of_split.filter(pc.is_in(of_split["brickname"], pa.array(bricks, pa.string())))
-            yield Unit(f"negatives-{split}-{number:04d}.parquet", here)
+            yield Unit(f"{prefix}-{split}-{number:04d}.parquet", here)
 
 
 def cut_unit(unit: Unit, job: CutJob) -> Cut:
@@ -250,9 +272,10 @@ def cut_unit(unit: Unit, job: CutJob) -> Cut:
 
 
 def _stamps(rows: pa.Table, job: CutJob, reasons: Counter[str]) -> Iterator[pa.Table]:
+    missing = {item["brickname"] for item in job.coadds.facts["missing"]}
     for brick in sorted(set(rows["brickname"].to_pylist())):
         here = rows.filter(pc.equal(rows["brickname"], brick))
-        with load_brick(job.coadds, brick) as coadds:
+        with nullcontext() if brick in missing else load_brick(job.coadds, brick) as coadds:
             here = here.take(pa.array(host_order(here, coadds)))
             for stamps in inject_rows(here, coadds, None, job.settings, None):
                 reasons.update(reason for reason in stamps["cutout_reason"].to_pylist() if reason)

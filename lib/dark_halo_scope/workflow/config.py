@@ -9,11 +9,12 @@ from dark_halo_scope.catalogue.config import ConfuserSettings, LensSettings, Par
 from dark_halo_scope.core.config import Settings, validate
 from dark_halo_scope.core.errors import ConfigError
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
-from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
+from dark_halo_scope.evaluation.config import GateSettings, MiningSettings, ScoreSettings
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.negative_config import NegativeSettings
+from dark_halo_scope.injection.parent_config import ParentStampSettings
 from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stored_config import StoredSettings
@@ -46,11 +47,12 @@ class SurveyFile(Settings):
 
 
 class DatasetFile(Settings):
-    """config/datasets/<name>.yaml: stamps that are built here (`manifest`), or that exist already (`stored`)."""
+    """config/datasets/<name>.yaml: stamps that are built here, that exist already, or parents as they are."""
 
-    source: Literal["build", "existing"] = "build"
+    source: Literal["build", "existing", "parent"] = "build"
     manifest: ManifestSettings | None = None
     stored: StoredSettings | None = None
+    parent: ParentStampSettings | None = None
     stamps: StampSettings = StampSettings()
     negatives: NegativeSettings | None = None
     quality: DatasetCheckSettings = DatasetCheckSettings()
@@ -61,7 +63,7 @@ class DatasetFile(Settings):
 
     @model_validator(mode="after")
     def _section_of_source(self) -> "DatasetFile":
-        section = "manifest" if self.source == "build" else "stored"
+        section = {"build": "manifest", "existing": "stored", "parent": "parent"}[self.source]
         if getattr(self, section) is None:
             raise ValueError(f"source: {self.source} needs the section `{section}`")
         return self
@@ -95,6 +97,7 @@ class GenerationFile(Settings):
         description="by name, in order; null leaves out a stage of the generation that this one extends",
     )
     scoring: ScoreSettings = ScoreSettings()
+    mining: MiningSettings = MiningSettings()
     gates: GateSettings = GateSettings()
 
     @field_validator("stages", mode="before")
