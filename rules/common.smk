@@ -97,7 +97,9 @@ def deployed_model(wildcards) -> str:
 def start_weights(wildcards) -> list[str]:
     """Input function: the best weights of the stage that this one starts from, where it does."""
     stage = CONFIG.generation(wildcards.generation).stage(wildcards.stage).start_from
-    return [] if stage is None else [f"results/{wildcards.generation}/{stage}/best.json"]
+    return (
+        [] if stage is None else [f"results/{wildcards.generation}/{stage}/best.json"]
+    )
 
 
 def mined_negatives(wildcards) -> list[str]:
