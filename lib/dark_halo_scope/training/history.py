@@ -1,4 +1,4 @@
-"""A run's history on disk: what a person reads as history.json, and every number of every epoch as Parquet behind it."""
+"""A run's history on disk: history.json for people, and every number of every epoch as Parquet behind it."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from dark_halo_scope.core.manifest import write_result
 TABLE_FOLDER = "history"  # beside history.json
 NAME_DIGITS = 16  # of the sha256, in the file's name
 
+_CURVES = ("epoch", "train_loss", "val_loss", "val_auc", "val_auc_hard_negative")  # of every epoch, in the summary
 _DETAILS = ("checks", "gates", "gradient_norms")  # of an epoch, in the table and not in the summary
 
 Entry = Mapping[str, Any]
@@ -71,7 +72,7 @@ def write_history(
     write_bytes(target, data)
     described = {
         "best_epoch": result.best["epoch"],
-        "epochs_trained": len(result.history),
+        "epochs": [{name: entry[name] for name in _CURVES} for entry in result.history],
         "best": {name: value for name, value in result.best.items() if name not in _DETAILS},
         "checks": check_summary(result.history),
         "decisions": list(result.decisions),

@@ -106,7 +106,7 @@ class _TensorBoard:
 
 
 class _WandB:
-    """A run of Weights & Biases, its id the folder's name; each resumption of an offline run is a part under that id."""
+    """A run of Weights & Biases, its id the folder's name; an offline run that is resumed has several parts."""
 
     def __init__(self, settings: TrackingSettings, folder: Path, name: str) -> None:
         import wandb
