@@ -17,7 +17,17 @@ from dark_halo_scope.survey.describe import describe
 from dark_halo_scope.workflow.resolve import resolve
 
 EMR_RULES = {"select_parent_sample", "build_injection_manifest", "select_confusers", "list_stored_stamps"}
-COADD_RULES = {"inject_stamps", "cut_negatives", "adopt_stored_stamps"}
+COADD_RULES = {"inject_stamps", "cut_negatives", "cut_parent_galaxies", "adopt_stored_stamps"}
+PARENT_RULES = {
+    "describe_survey",
+    "match_lenses",
+    "select_parent_sample",
+    "list_parent_galaxies",
+    "cache_coadds",
+    "cut_parent_galaxies",
+    "check_dataset",
+    "pack_images",
+}
 GPU_RULES = {"train", "measure_gates", "score"}
 
 
@@ -48,6 +58,25 @@ def test_a_dataset_with_confusers_adds_their_selection_and_their_cutouts(fresh: 
     unpaired = fresh.planned("results/datasets/v5_cosmos/packed.json")
     assert paired == MAIN_RULES - {"train", "measure_gates"}
     assert unpaired == paired | {"select_confusers", "cut_negatives"}
+
+
+def test_parents_are_a_dataset_without_sources_and_injections(fresh: Checkout) -> None:
+    assert fresh.planned("results/datasets/parent/packed.json") == PARENT_RULES
+
+
+def test_hard_negatives_are_mined_from_scores_of_parents_and_need_no_gates(fresh: Checkout) -> None:
+    scored = MAIN_RULES - {"measure_gates"} | PARENT_RULES | {"score"}
+    assert fresh.planned("results/gen5_prime/scores/parent/train.json") == scored
+    assert fresh.planned("results/gen5_prime/hard_negatives.json") == scored | {"mine_hard_negatives"}
+
+
+def test_every_dataset_is_packed_and_those_with_arcs_have_a_page(fresh: Checkout) -> None:
+    run = fresh.snakemake("--dry-run", "datasets")
+    assert run.returncode == 0, run.stderr + run.stdout
+    packed = set(re.findall(r"Packing (\w+) into", run.stdout + run.stderr))
+    pages = set(re.findall(r"Drawing the page of (\w+):", run.stdout + run.stderr))
+    assert "parent" in packed
+    assert pages == packed - {"parent"}
 
 
 def test_a_page_measures_arcs_and_draws(fresh: Checkout) -> None:
@@ -103,7 +132,8 @@ def test_on_dr10_every_step_for_emr_can_start_and_what_reads_coadds_stays_where_
 ) -> None:
     checkout = make_checkout(project_root, tmp_path / "checkout", survey="mini")
     existing = "config/datasets/v4_sota.yaml"
-    targets = [MAIN_JOB, "results/datasets/v5_cosmos/negatives.json", "results/datasets/v4_sota/stamps.json"]
+    datasets = ("v5_cosmos/negatives", "v4_sota/stamps", "parent/stamps")
+    targets = [MAIN_JOB, *(f"results/datasets/{name}.json" for name in datasets)]
     with checkout.edited(existing, lambda text: text.replace("source: build", "source: existing")):
         run = checkout.snakemake("--profile", "lambda", "--dry-run", *targets)
     assert run.returncode == 0, run.stderr
@@ -113,7 +143,7 @@ def test_on_dr10_every_step_for_emr_can_start_and_what_reads_coadds_stays_where_
         modules.setdefault(backend, set()).add(module.rpartition(".")[2])
     assert modules == {
         "emr": {"parent", "manifest", "select_confusers", "list_stored"},
-        "local": {"stamps", "cut_negatives", "adopt_stored"},
+        "local": {"stamps", "cut_negatives", "cut_parents", "adopt_stored"},
     }
     assert all(("--coadds" in arguments) == (backend == "local") for backend, _, arguments in commands)
 

@@ -44,6 +44,8 @@ def test_reordering_a_settings_file_reruns_nothing(finished: Checkout) -> None:
             "injection/measure_sources.py",
             {"measure_sources", "build_injection_manifest", "cache_coadds"} | FROM_STAMPS_ON,
         ),
+        ("evaluation/mining.py", set()),
+        ("injection/parents.py", set()),
         ("spark/submit.py", set()),
         ("evaluation/show_gates.py", set()),
     ],
