@@ -52,6 +52,82 @@ def test_copy_or_zero_starts_as_the_trained_network_on_the_first_three_channels(
     torch.testing.assert_close(backbone.eval()(x), published(x[:, :3]))
 
 
+BACKBONES = [
+    ("small_cnn", "timm"),
+    ("resnet18", "timm"),
+    ("resnet18", "3x3"),
+    (ATTO, "timm"),
+    ("efficientnet_b0", "timm"),
+    ("tf_efficientnetv2_s", "timm"),
+]
+
+
+def untrained(name: str, stem: str, channels: int, **changes: object) -> torch.nn.Module:
+    torch.manual_seed(4)
+    settings = ModelSettings.model_validate({"backbone": name, "stem": stem, "pretrained": False, **changes})
+    return create_backbone(settings, channels)[0].eval()
+
+
+@pytest.mark.parametrize("channels", [3, 6, 9])
+@pytest.mark.parametrize(("name", "stem"), BACKBONES)
+def test_any_network_takes_any_number_of_channels_and_learns_from_each(name: str, stem: str, channels: int) -> None:
+    backbone = untrained(name, stem, channels, init="kaiming")
+    features = backbone(torch.randn(2, channels, 32, 32))
+    assert features.shape == (2, backbone.num_features)
+    features.square().sum().backward()
+    weight = first_layer(backbone)
+    assert weight.shape[1] == channels
+    assert weight.grad is not None
+    assert bool((weight.grad.abs().sum((0, 2, 3)) > 0).all())
+
+
+@pytest.mark.parametrize(("name", "stem"), BACKBONES[1:])
+def test_copy_or_zero_begins_as_the_three_channel_network(name: str, stem: str) -> None:
+    x = torch.randn(1, 9, 64, 64)
+    three, nine = untrained(name, stem, 3), untrained(name, stem, 9)
+    assert not first_layer(nine)[:, 3:].any()
+    with torch.no_grad():
+        torch.testing.assert_close(nine(x), three(x[:, :3]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_3x3_stem_keeps_every_pixel_and_all_other_published_weights(tmp_path: Path) -> None:
+    published = timm.create_model("resnet18").state_dict()
+    path = tmp_path / "resnet18.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in published.items()}, path)
+    settings = ModelSettings(backbone="resnet18", stem="3x3", checkpoint_path=str(path))
+    backbone = create_backbone(settings, 6)[0].eval()
+    assert backbone.conv1.weight.shape == (64, 6, 3, 3)
+    sizes = []
+    backbone.layer1.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[-2:]))
+    backbone(torch.randn(2, 6, 64, 64))
+    assert sizes == [(64, 64)]
+    own = backbone.state_dict()
+    assert all(torch.equal(own[name], published[name]) for name in own if name != "conv1.weight")
+
+
+@pytest.mark.parametrize("name", [ATTO, "efficientnet_b0", "small_cnn"])
+def test_a_3x3_stem_for_other_networks_than_resnets_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="stem"):
+        create_backbone(ModelSettings(backbone=name, stem="3x3", pretrained=False), 6)
+
+
+def test_a_convnext_without_its_head_norm_gives_the_pooled_features(atto_weights: Path) -> None:
+    settings = ModelSettings(backbone=ATTO, checkpoint_path=str(atto_weights), head_norm=False)
+    bare, _ = create_backbone(settings, 6)
+    whole, _ = create_backbone(settings.model_copy(update={"head_norm": True}), 6)
+    x = torch.randn(2, 6, 32, 32)
+    pooled = bare(x)
+    torch.testing.assert_close(pooled, bare.forward_features(x).mean((2, 3)))
+    normed = torch.nn.functional.layer_norm(pooled, pooled.shape[1:], eps=1e-6)
+    torch.testing.assert_close(whole(x), normed, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "small_cnn"])
+def test_a_network_without_a_head_norm_cannot_lose_it(name: str) -> None:
+    with pytest.raises(ConfigError, match="head_norm"):
+        create_backbone(ModelSettings(backbone=name, head_norm=False, pretrained=False), 6)
+
+
 def timm_state(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 

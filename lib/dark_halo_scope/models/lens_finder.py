@@ -1,4 +1,4 @@
-"""LensFinder6CH: an image network and the observing conditions, fused late, to one logit."""
+"""LensFinder6CH: an image network and the observing conditions, fused to one logit."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,12 @@ META_CLIP = 5.0  # standard deviations: conditions far outside training do not e
 
 
 class LensFinder6CH(nn.Module):
-    """Backbone features beside an MLP of standardised metadata, then a linear head.
+    """A backbone, an MLP head, and standardised metadata.
 
-    Metadata enter after the image, so that they can shift a decision but not what is seen. Their mean and standard
-    deviation are those of the training split and travel with the weights.
+    By default metadata enter after the image (`fusion: late`), so that they can shift a decision but not what is seen.
+    As planes (`early`) they can steer the first filters; as a `branch` they add a logit of their own, and what the
+    image says stays apart. Their mean and standard deviation are those of the training split and travel with the
+    weights.
     """
 
     meta_mean: torch.Tensor
@@ -34,8 +36,9 @@ class LensFinder6CH(nn.Module):
         super().__init__()
         self.settings = settings
         self.in_channels = in_channels
-        self.backbone, features = create_backbone(settings, in_channels, load_weights)
         count = len(settings.meta_columns)
+        planes = count if settings.fusion == "early" else 0
+        self.backbone, features = create_backbone(settings, in_channels + planes, load_weights)
         self.register_buffer("meta_mean", torch.zeros(count))
         self.register_buffer("meta_std", torch.ones(count))
         self.meta = (
@@ -45,15 +48,16 @@ class LensFinder6CH(nn.Module):
                 nn.Linear(settings.hidden, settings.hidden),
                 nn.ReLU(),
             )
-            if count
+            if count and settings.fusion != "early"
             else None
         )
         self.head = nn.Sequential(
-            nn.Linear(features + (settings.hidden if count else 0), settings.hidden),
+            nn.Linear(features + (settings.hidden if count and settings.fusion == "late" else 0), settings.hidden),
             nn.ReLU(),
             nn.Dropout(settings.dropout),
             nn.Linear(settings.hidden, 1),
         )
+        self.branch = nn.Linear(settings.hidden, 1) if count and settings.fusion == "branch" else None
 
     def set_meta_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Standardise metadata with these; a column that never varies is left at its distance from the mean.
@@ -84,16 +88,21 @@ class LensFinder6CH(nn.Module):
         return x_BCHW[..., edge : edge + crop, edge : edge + crop]
 
     def features(self, x_BCHW: torch.Tensor, meta_BM: torch.Tensor) -> torch.Tensor:
-        """Penultimate features (B, F): the image's, then the metadata's."""
+        """Penultimate features (B, F): the image's, then, fused late, the metadata's."""
+        x_BCHW = self.crop(x_BCHW)
+        if self.settings.fusion == "early":
+            planes_BMHW = self._scaled(meta_BM)[..., None, None].expand(-1, -1, *x_BCHW.shape[-2:])
+            x_BCHW = torch.cat([x_BCHW, planes_BMHW], dim=1)
         # Channels last is what convolutions are fastest in, on CPUs and GPUs alike.
-        x_BCHW = self.crop(x_BCHW).contiguous(memory_format=torch.channels_last)
-        image_BF = self.backbone(x_BCHW)
+        image_BF = self.backbone(x_BCHW.contiguous(memory_format=torch.channels_last))
         with torch.autocast(x_BCHW.device.type, enabled=False):
             parts = [image_BF.float()]
-            if self.meta is not None:
-                scaled_BM = (meta_BM.float() - self.meta_mean) / self.meta_std
-                parts.append(self.meta(scaled_BM.clamp(-META_CLIP, META_CLIP)))
+            if self.meta is not None and self.settings.fusion == "late":
+                parts.append(self.meta(self._scaled(meta_BM)))
             return torch.cat(parts, dim=1)
+
+    def _scaled(self, meta_BM: torch.Tensor) -> torch.Tensor:
+        return ((meta_BM.float() - self.meta_mean) / self.meta_std).clamp(-META_CLIP, META_CLIP)
 
     def forward(self, x_BCHW: torch.Tensor, meta_BM: torch.Tensor) -> torch.Tensor:
         """Raw logits (B,) float32 of preprocessed images (B, C, H, W) and metadata (B, M) in the columns' own units.
@@ -117,7 +126,10 @@ class LensFinder6CH(nn.Module):
         features_BF = self.features(x_BCHW, meta_BM)
         # In full precision: logits rounded to bfloat16 tie.
         with torch.autocast(x_BCHW.device.type, enabled=False):
-            return self.head(features_BF).squeeze(1)
+            logit_B1 = self.head(features_BF)
+            if self.meta is not None and self.branch is not None:
+                logit_B1 = logit_B1 + self.branch(self.meta(self._scaled(meta_BM)))
+            return logit_B1.squeeze(1)
 
 
 def meta_statistics(meta_NM: NDArray[np.float64]) -> tuple[list[float], list[float]]:

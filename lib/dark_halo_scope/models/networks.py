@@ -1,5 +1,6 @@
 """Backbones: images (B, C, H, W) to features (B, F). Small 3x3 networks of this project beside everything timm has."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +99,10 @@ def create_backbone(settings: ModelSettings, in_channels: int, load_weights: boo
             raise ConfigError(
                 f"{settings.backbone} has no published weights; set pretrained to false and checkpoint_path to null."
             )
+        if settings.stem != "timm" or not settings.head_norm:
+            raise ConfigError(
+                f"{settings.backbone} has one stem and no norm before its head; leave stem and head_norm as they are."
+            )
         backbone: Any = NETWORKS[settings.backbone](settings, in_channels)
         return backbone, int(backbone.num_features)
     import timm  # takes longer to import than torch, and the small networks do not need it
@@ -113,6 +118,11 @@ def create_backbone(settings: ModelSettings, in_channels: int, load_weights: boo
     elif load_weights and settings.pretrained:
         load_backbone_weights(backbone, published_weights(settings.backbone))
     trained = load_weights and (settings.pretrained or settings.checkpoint_path is not None)
+    if settings.stem == "3x3":
+        small_stem(backbone, settings.backbone)
+        trained = False
+    if not settings.head_norm:
+        drop_head_norm(backbone, settings.backbone)
     widen_first_layer(backbone, in_channels, settings.init, trained)
     return backbone, int(backbone.num_features)
 
@@ -171,6 +181,35 @@ def load_backbone_weights(backbone: nn.Module, path: str) -> None:
     backbone.load_state_dict(tensors)
 
 
+def small_stem(backbone: nn.Module, name: str) -> None:
+    """Let a ResNet begin with a 3x3 convolution of stride 1 and no pooling, for stamps of 64 pixels.
+
+    Its published 7x7 weights are for images of 224 pixels: the new layer is drawn as He et al. (2015) say, all other
+    layers keep theirs.
+
+    Raises:
+        ConfigError: not a ResNet with one convolution before its pooling.
+    """
+    first = getattr(backbone, "conv1", None)
+    if not isinstance(first, nn.Conv2d) or not hasattr(backbone, "maxpool"):
+        raise ConfigError(f"stem 3x3 is for ResNets such as resnet18, not for {name}; set stem to timm.")
+    stem = nn.Conv2d(first.in_channels, first.out_channels, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    backbone.conv1, backbone.maxpool = stem, nn.Identity()
+
+
+def drop_head_norm(backbone: nn.Module, name: str) -> None:
+    """Take away the norm between a ConvNeXt's pooling and its head, as checkpoints of the earlier pipeline have it.
+
+    Raises:
+        ConfigError: the backbone has none.
+    """
+    head = getattr(backbone, "head", None)
+    if head is None or isinstance(getattr(head, "norm", nn.Identity()), nn.Identity):
+        raise ConfigError(f"{name} has no norm before its head to leave out; set head_norm to true.")
+    head.norm = nn.Identity()
+
+
 def widen_first_layer(backbone: nn.Module, in_channels: int, init: str, trained: bool) -> None:
     """Let a three-channel backbone take more channels.
 
@@ -186,21 +225,15 @@ def widen_first_layer(backbone: nn.Module, in_channels: int, init: str, trained:
         raise ConfigError(
             f"The backbone's first convolution {name!r} does not take three channels; choose another one."
         )
-    wide = nn.Conv2d(
-        in_channels,
-        module.out_channels,
-        module.kernel_size,  # type: ignore[arg-type]
-        module.stride,  # type: ignore[arg-type]
-        module.padding,  # type: ignore[arg-type]
-        bias=module.bias is not None,
-    )
+    # A copy: first layers come in many kinds (TensorFlow's pad unevenly), of which only the weights are replaced.
+    wide = copy.deepcopy(module)
+    wide.in_channels = in_channels
+    wide.weight = nn.Parameter(module.weight.new_empty(module.out_channels, in_channels, *module.kernel_size))
     with torch.no_grad():
         nn.init.kaiming_normal_(wide.weight, nonlinearity="linear")
         if init == "copy_or_zero":
             wide.weight[:, RGB:] = 0
         if init == "copy_or_zero" or trained:
             wide.weight[:, : min(RGB, in_channels)] = module.weight[:, :in_channels]
-        if wide.bias is not None and module.bias is not None:
-            wide.bias.copy_(module.bias)
     parent, _, child = name.rpartition(".")
     setattr(backbone.get_submodule(parent), child, wide)

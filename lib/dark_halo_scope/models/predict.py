@@ -1,6 +1,6 @@
 """Raw logits of images in nanomaggies: preprocessing and network as one function of numpy arrays."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,16 @@ from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.models.device import autocast, resolve_precision
 from dark_halo_scope.models.lens_finder import LensFinder6CH
 
-#: Raw logits (N,) float64 of images (N, 3, H, W) in nanomaggies per pixel and the packed rows they belong to.
-Predict = Callable[[NDArray[np.floating], pa.Table], NDArray[np.float64]]
+
+class Predict(Protocol):
+    """Raw logits (N,) float64 of images (N, 3, H, W) in nanomaggies per pixel and the packed rows they belong to.
+
+    `controls` (N, 3, H, W) are the same stamps without arcs; only a `paired_oracle` network looks at them.
+    """
+
+    def __call__(
+        self, images: NDArray[np.floating], rows: pa.Table, /, controls: NDArray[np.floating] | None = None
+    ) -> NDArray[np.float64]: ...
 
 
 def meta_array(rows: pa.Table, columns: tuple[str, ...]) -> NDArray[np.float64]:
@@ -47,14 +55,20 @@ def predictor(
     """A function from images and rows to raw logits, with the model in evaluation mode whenever it is called.
 
     The model's mode is put back afterwards, so that training may validate itself. `precision` as in
-    `models.device.resolve_precision`.
+    `models.device.resolve_precision`. The function raises BadInputError for images and rows that do not match or cannot
+    be scored, and where a network needs controls and is given none.
     """
     model.to(device).to(memory_format=torch.channels_last)
     preprocess.to(device)
     dtype = resolve_precision(precision, device)
 
+    def on_device(batch: NDArray[np.floating]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(device)
+
     @torch.inference_mode()
-    def predict(images_N3HW: NDArray[np.floating], rows: pa.Table) -> NDArray[np.float64]:
+    def predict(
+        images_N3HW: NDArray[np.floating], rows: pa.Table, /, controls: NDArray[np.floating] | None = None
+    ) -> NDArray[np.float64]:
         if len(images_N3HW) != rows.num_rows:
             raise BadInputError(f"{len(images_N3HW)} images do not match {rows.num_rows} rows.")
         meta_NM = torch.from_numpy(meta_array(rows, model.settings.meta_columns)).float()
@@ -63,10 +77,11 @@ def predictor(
         logits = []
         try:
             for start in range(0, len(images_N3HW), batch_size):
-                batch = np.ascontiguousarray(images_N3HW[start : start + batch_size], dtype=np.float32)
-                x_B6HW = preprocess(torch.from_numpy(batch).to(device))
+                part = slice(start, start + batch_size)
+                own_B3HW = on_device(controls[part]) if preprocess.needs_controls and controls is not None else None
+                x_BCHW = preprocess(on_device(images_N3HW[part]), own_B3HW)
                 with autocast(device, dtype):
-                    logits.append(model(x_B6HW, meta_NM[start : start + batch_size].to(device)).cpu())
+                    logits.append(model(x_BCHW, meta_NM[part].to(device)).cpu())
         finally:
             model.train(was_training)
         return torch.cat(logits).double().numpy() if logits else np.empty(0)

@@ -19,6 +19,7 @@ from dark_halo_scope.models.lens_finder import LensFinder6CH
 from dark_halo_scope.models.weights_file import pack_tensors, unpack_tensors
 
 WEIGHTS_FOLDER = "weights"  # beside best.json
+PREPROCESSING = "preprocessing."  # begins the names of tensors that preprocessing learned
 NAME_DIGITS = 16  # of the sha256, in the file's name
 
 
@@ -34,7 +35,8 @@ def save_model(path: Path, model: LensFinder6CH, preprocess: Preprocess6CH, card
         preprocess: the preprocessing that it was trained with.
         card: what else best.json says (generation, stage, epoch, dataset, val_auc, ...), JSON-ready.
     """
-    data = pack_tensors(model.state_dict())
+    learned = {PREPROCESSING + name: tensor for name, tensor in preprocess.state_dict().items()}
+    data = pack_tensors({**model.state_dict(), **learned})
     sha256 = hashlib.sha256(data).hexdigest()
     weights = Path(path).parent / WEIGHTS_FOLDER / f"{sha256[:NAME_DIGITS]}.safetensors"
     weights.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +46,7 @@ def save_model(path: Path, model: LensFinder6CH, preprocess: Preprocess6CH, card
         "weights": {"uri": f"{WEIGHTS_FOLDER}/{weights.name}", "bytes": len(data), "sha256": sha256},
         "model": model.settings.model_dump(mode="json"),
         "preprocessing": preprocess.settings.model_dump(mode="json"),
+        "deployable": preprocess.settings.deployable,
         "stamp_size": preprocess.size,
         "in_channels": model.in_channels,
         "meta": {
@@ -80,14 +83,17 @@ def load_model(path: Path) -> tuple[LensFinder6CH, Preprocess6CH, dict[str, Any]
         raise BadInputError(f"{path} names weights outside of its own folder ({uri}), which are not read.")
     data = _verified_bytes(weights, size, sha256, path)
     model = LensFinder6CH(settings, in_channels, load_weights=False)
+    preprocess = Preprocess6CH(preprocessing, stamp_size).eval()
     tensors = unpack_tensors(data, str(weights))
+    learned = [name for name in tensors if name.startswith(PREPROCESSING)]
     try:
+        preprocess.restore_library({name.removeprefix(PREPROCESSING): tensors.pop(name) for name in learned})
         model.load_state_dict(tensors)
     except RuntimeError as error:
         first_line = str(error).splitlines()[0]
         raise BadInputError(f"{weights} holds weights of another network than {path} says ({first_line}).") from error
     model.eval()
-    return model, Preprocess6CH(preprocessing, stamp_size).eval(), card
+    return model, preprocess, card
 
 
 def _verified_bytes(weights: Path, size: int, sha256: str, described_by: Path) -> bytes:
