@@ -112,6 +112,16 @@ def test_one_image_does_not_change_anothers_channels() -> None:
     torch.testing.assert_close(preprocess(images)[2:3], preprocess(images[2:3]))
 
 
+def test_the_background_is_the_same_to_the_bit_whichever_way_its_medians_are_found() -> None:
+    """NumPy finds them on a CPU, torch elsewhere and where gradients are asked for."""
+    preprocess = Preprocess6CH(PreprocessSettings())
+    x = torch.from_numpy(np.random.default_rng(5).normal(0.01, NOISE, (9, 3, 64, 64))).half().float()
+    median, sigma = preprocess.background(x)
+    with_gradient, also = preprocess.background(x.clone().requires_grad_())
+    assert torch.equal(median, with_gradient.detach())
+    assert torch.equal(sigma, also.detach())
+
+
 def test_the_annulus_grows_with_the_stamp() -> None:
     small, large = Preprocess6CH(PreprocessSettings(), 64), Preprocess6CH(PreprocessSettings(), 101)
     assert len(large.annulus) / 101**2 == pytest.approx(len(small.annulus) / 64**2, abs=0.01)
