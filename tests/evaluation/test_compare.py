@@ -40,7 +40,7 @@ def test_a_control_that_passes_too_fails_the_comparison_and_the_numbers_are_kept
 
 
 def test_a_control_that_was_not_measured_proves_nothing(tmp_path: Path) -> None:
-    def broken(images: np.ndarray, rows: pa.Table) -> np.ndarray:
+    def broken(images: np.ndarray, rows: pa.Table, controls: np.ndarray | None = None) -> np.ndarray:
         return np.full(len(images), np.nan)
 
     write_gates(tmp_path / "main", toys.sees_arcs)

@@ -55,7 +55,7 @@ def test_the_core_cue_is_harmless_to_a_network_that_does_not_use_it() -> None:
 
 def test_a_coin_toss_fails_and_its_null_says_why() -> None:
     rng = np.random.default_rng(1)
-    result = measure(lambda images, rows: rng.normal(size=len(images)), toys.make_split())
+    result = measure(lambda images, rows, controls: rng.normal(size=len(images)), toys.make_split())
     assert result["verdict"] == "fail"
     assert not passed(result) & {"G3", "G4", "G5"}
     for name in ("G3", "G5"):
@@ -130,7 +130,7 @@ def test_an_empty_split_closes_every_gate_and_still_gives_a_result() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_one_logit_that_is_not_finite_closes_the_gates(bad: float) -> None:
-    def broken(images: np.ndarray, rows: pa.Table) -> np.ndarray:
+    def broken(images: np.ndarray, rows: pa.Table, controls: np.ndarray | None = None) -> np.ndarray:
         logits = toys.sees_arcs(images, rows)
         logits[3] = bad
         return logits
@@ -146,7 +146,7 @@ def test_a_stamp_that_is_not_finite_is_counted_and_never_scored(kind: str) -> No
     split = toys.make_split()
     getattr(split, kind)[7, 1, 3, 3] = np.nan
 
-    def strict(images: np.ndarray, rows: pa.Table) -> np.ndarray:
+    def strict(images: np.ndarray, rows: pa.Table, controls: np.ndarray | None = None) -> np.ndarray:
         assert np.isfinite(images).all()
         assert "task00007" not in rows["task_id"].to_pylist()
         return toys.sees_arcs(images, rows)
@@ -159,7 +159,7 @@ def test_a_stamp_that_is_not_finite_is_counted_and_never_scored(kind: str) -> No
 def test_rows_given_to_the_network_belong_to_its_images() -> None:
     split = toys.make_split(130)
 
-    def check(images: np.ndarray, rows: pa.Table) -> np.ndarray:
+    def check(images: np.ndarray, rows: pa.Table, controls: np.ndarray | None = None) -> np.ndarray:
         index = [int(task[4:]) for task in rows["task_id"].to_pylist()]
         outside = toys.RADIUS > 3.5  # no gate touches these pixels but the ring average
         near = np.abs(images[..., outside] - split.control[index].astype(np.float32)[..., outside]).max(axis=(1, 2))
@@ -266,4 +266,4 @@ def test_diagnostics_never_decide_but_say_how_well_the_network_finds_lenses() ->
 
 def test_a_predictor_that_returns_the_wrong_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="one logit per image"):
-        measure(lambda images, rows: np.zeros((len(images), 1)), toys.make_split())
+        measure(lambda images, rows, controls: np.zeros((len(images), 1)), toys.make_split())

@@ -76,19 +76,19 @@ def batches(
             yield ImageBatch(kind, first, images, split.rows.slice(first, batch))
 
 
-def sees_core(images: np.ndarray, rows: pa.Table) -> np.ndarray:
+def sees_core(images: np.ndarray, rows: pa.Table, controls: np.ndarray | None = None) -> np.ndarray:
     """A shortcut: the core is brighter."""
     light = images[..., CORE_PIXELS].mean(axis=(1, 2))
     return 40 * (light - np.exp(-RADIUS / 0.5)[CORE_PIXELS].mean() - 0.25)
 
 
-def sees_radial_profile(images: np.ndarray, rows: pa.Table) -> np.ndarray:
+def sees_radial_profile(images: np.ndarray, rows: pa.Table, controls: np.ndarray | None = None) -> np.ndarray:
     """A shortcut: there is light at the Einstein radius, all around or not."""
     light = images[..., RING_PIXELS].mean(axis=(1, 2))
     return 20 * (light - np.exp(-RADIUS / 0.5)[RING_PIXELS].mean() - 0.35)
 
 
-def sees_arcs(images: np.ndarray, rows: pa.Table) -> np.ndarray:
+def sees_arcs(images: np.ndarray, rows: pa.Table, controls: np.ndarray | None = None) -> np.ndarray:
     """A finder: the light at the Einstein radius is one-sided."""
     ring = images[..., RING_PIXELS].mean(axis=1)
     dipole = np.abs(ring @ np.exp(1j * ANGLE[RING_PIXELS])) / RING_PIXELS.sum()

@@ -15,13 +15,21 @@ from dark_halo_scope.evaluation.config import GateSettings
 from dark_halo_scope.evaluation.hybrids import Geometry, Images, geometry
 from dark_halo_scope.evaluation.intervals import FloatArray
 
-#: Raw logits (N,) of float32 images (N, 3, H, W) in nanomaggies per pixel, and the packed rows they belong to.
-Predict = Callable[[NDArray[np.float32], pa.Table], NDArray[np.floating]]
-
 #: A gate's input from positives, controls and where core and annulus lie.
 Hybrid = Callable[[Images, Images, Geometry], Images]
 
 ALL = "all"
+
+
+class Predict(Protocol):
+    """Raw logits (N,) of float32 images (N, 3, H, W) in nanomaggies per pixel, and the packed rows they belong to.
+
+    `controls` are the same stamps without arcs, which only a diagnostic network looks at.
+    """
+
+    def __call__(
+        self, images: NDArray[np.float32], rows: pa.Table, /, controls: NDArray[np.float32] | None = None
+    ) -> NDArray[np.floating]: ...
 
 
 class Pairs(Protocol):
@@ -198,7 +206,7 @@ def score_pairs(
         for kind in logits:
             build = hybrids.get(kind)
             pixels = images[kind] if build is None else build(images["positive"], images["control"], where)
-            logits[kind].append(_logits(predict, pixels, batch_rows))
+            logits[kind].append(_logits(predict, pixels, batch_rows, images["control"]))
         kept.append(batch)
     index = np.concatenate(kept) if kept else np.empty(0, dtype=np.intp)
     kept_rows = rows.take(pa.array(index))
@@ -210,8 +218,8 @@ def _flag(rows: pa.Table, name: str, default: int) -> NDArray[np.float64]:
     return column(rows, name) if name in rows.column_names else np.full(rows.num_rows, float(default))
 
 
-def _logits(predict: Predict, pixels: Images, rows: pa.Table) -> FloatArray:
-    values = np.asarray(predict(pixels, rows), dtype=float)
+def _logits(predict: Predict, pixels: Images, rows: pa.Table, controls: Images) -> FloatArray:
+    values = np.asarray(predict(pixels, rows, controls=controls), dtype=float)
     if values.shape != (len(pixels),):
         raise ValueError(f"predict returned shape {values.shape} for {len(pixels)} images; one logit per image is due")
     # An infinite logit would become a probability of 0 or 1, as if it had been measured.

@@ -77,6 +77,12 @@ class ModelSettings(Settings):
         default=None, description="a safetensors file of timm's backbone weights, used instead of a download"
     )
     meta_columns: tuple[str, ...] = ("psfsize_r", "psfdepth_r")
+    meta_auc_limit: float = Field(
+        default=0.6,
+        ge=0.5,
+        le=1,
+        description="largest AUC of a metadata column alone, lenses against the rest of what training shows",
+    )
     fusion: Literal["late", "early", "branch"] = Field(
         default="late",
         description="metadata enter beside the pooled features (late), as constant planes beside the image's channels "
