@@ -53,7 +53,9 @@ def annulus_share(
         for start in range(0, len(chosen), batch):
             part = chosen[start : start + batch]
             part_rows = rows.take(pa.array(part))
-            x_BCHW = preprocess(_on(images_N3HW[part], device), _on(controls_N3HW[part], device)).detach()
+            with torch.no_grad():
+                x_BCHW = preprocess(_on(images_N3HW[part], device), _on(controls_N3HW[part], device))
+            x_BCHW.requires_grad_()
             meta_BM = torch.from_numpy(meta_array(part_rows, model.settings.meta_columns)).float().to(device)
             gradient_BCHW = Saliency(model).attribute(x_BCHW, abs=True, additional_forward_args=(meta_BM,))
             map_BHW = gradient_BCHW.detach().sum(1).double().cpu().numpy()
