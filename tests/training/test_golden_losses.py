@@ -18,6 +18,7 @@ import torch
 
 from dark_halo_scope.models.weights_file import pack_tensors
 from dark_halo_scope.training.loop import Trainer
+from dark_halo_scope.training.watching import SeenStep
 
 from .toys import toy_settings, write_toy_split
 
@@ -37,10 +38,9 @@ class _Recording(Trainer):
 
     losses: list[float]
 
-    def _step(self, *args: Any, **kwargs: Any) -> Any:
-        loss = super()._step(*args, **kwargs)
-        self.losses.append(float(loss))
-        return loss
+    def _note(self, step: SeenStep) -> None:
+        super()._note(step)
+        self.losses.append(step.loss)
 
 
 def measure(case: str, folder: Path) -> dict[str, Any]:
@@ -53,6 +53,7 @@ def measure(case: str, folder: Path) -> dict[str, Any]:
         trainer = _Recording(settings, train, val, torch.device("cpu"), None)
         trainer.losses = []
         result = trainer.run()
+        assert result is not None
     finally:
         torch.set_num_threads(threads)
     weights = hashlib.sha256(pack_tensors(trainer.model.state_dict())).hexdigest()

@@ -2,23 +2,39 @@
 
 import json
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.images.samplers import ClassMix
+from dark_halo_scope.core.errors import BadInputError, ConfigError
+from dark_halo_scope.core.files import write_json
+from dark_halo_scope.images.mined import MinedNegatives
+from dark_halo_scope.images.samplers import epoch_plan
+from dark_halo_scope.models.weights import save_model
 from dark_halo_scope.training.config import TrainSettings
-from dark_halo_scope.training.data import PairedData
-from dark_halo_scope.training.loop import DECISIONS, Trainer, TrainingDivergedError, history_json
+from dark_halo_scope.training.judging import Judge
+from dark_halo_scope.training.loop import DECISIONS, Trainer, TrainingResult
+from dark_halo_scope.training.start import open_start
+from dark_halo_scope.training.stepping import compiles
+from dark_halo_scope.training.tracking import Tracker
+from dark_halo_scope.training.watching import TrainingDivergedError
 
-from .toys import ToySplit, toy_settings
+from .toys import ToySplit, toy_galaxies, toy_rows, toy_settings
 
 CPU = torch.device("cpu")
 MakeSplit = Callable[..., ToySplit]
+
+
+def train(run: Trainer) -> TrainingResult:
+    result = run.run()
+    assert result is not None
+    return result
 
 
 def trainer(
@@ -29,15 +45,15 @@ def trainer(
 
 def test_a_small_network_learns_to_tell_arcs_from_rings(toy_split: MakeSplit) -> None:
     settings = toy_settings(epochs=12, sampler={"batch_pairs": 8, "per_pair": "all"})
-    result = trainer(toy_split, settings, pairs=96, arc=25.0).run()
+    result = train(trainer(toy_split, settings, pairs=96, arc=25.0))
     assert result.best["val_auc"] > 0.9
     assert result.best["val_auc_hard_negative"] > 0.7
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
 
 
 def test_history_and_decisions_are_plain_json(toy_split: MakeSplit) -> None:
-    result = trainer(toy_split, toy_settings(validation={"gates_every": 1, "gates": {"min_pairs": 4}})).run()
-    text = json.dumps(history_json(result), allow_nan=False)
+    result = train(trainer(toy_split, toy_settings(validation={"gates_every": 1, "gates": {"min_pairs": 4}})))
+    text = json.dumps({"epochs": result.history, "decisions": result.decisions}, allow_nan=False)
     history = json.loads(text)
     assert [entry["epoch"] for entry in history["epochs"]] == [0, 1]
     assert set(history["epochs"][0]["gates"]["gates"]) == {"G1", "G2", "G3", "G4", "G5"}
@@ -47,7 +63,7 @@ def test_history_and_decisions_are_plain_json(toy_split: MakeSplit) -> None:
 
 def test_the_same_settings_give_the_same_network_and_another_seed_another(toy_split: MakeSplit) -> None:
     def weights(seed: int) -> torch.Tensor:
-        model = trainer(toy_split, toy_settings(epochs=1, seed=seed)).run().model
+        model = train(trainer(toy_split, toy_settings(epochs=1, seed=seed))).model
         return torch.cat([tensor.flatten().float() for tensor in model.state_dict().values()])
 
     assert torch.equal(weights(1), weights(1))
@@ -55,14 +71,14 @@ def test_the_same_settings_give_the_same_network_and_another_seed_another(toy_sp
 
 
 def test_the_best_epoch_is_kept_not_the_last(toy_split: MakeSplit) -> None:
-    result = trainer(toy_split, toy_settings(epochs=4)).run()
+    result = train(trainer(toy_split, toy_settings(epochs=4)))
     losses = [entry["val_loss"] for entry in result.history]
     assert result.best["val_loss"] == min(losses)
 
 
 def test_no_improvement_ends_training_early_and_says_why(toy_split: MakeSplit) -> None:
     settings = toy_settings(epochs=30, validation={"patience": 1, "min_delta": 10.0, "gates_every": None})
-    result = trainer(toy_split, settings).run()
+    result = train(trainer(toy_split, settings))
     assert len(result.history) == 2
     (end,) = [record for record in result.decisions if record["kind"] == "end"]
     assert "no better val_loss in 1 epochs" in end["reason"]
@@ -70,9 +86,9 @@ def test_no_improvement_ends_training_early_and_says_why(toy_split: MakeSplit) -
 
 def test_a_red_flag_stops_where_configured(toy_split: MakeSplit) -> None:
     flags = {"after_epoch": 0, "hard_negative_mean_p": 0.0, "stop": ("hard_negative_mean_p",)}
-    result = trainer(toy_split, toy_settings(epochs=5, red_flags=flags)).run()
+    result = train(trainer(toy_split, toy_settings(epochs=5, red_flags=flags)))
     assert len(result.history) == 1
-    goes_on = trainer(toy_split, toy_settings(epochs=2, red_flags=flags | {"stop": ()})).run()
+    goes_on = train(trainer(toy_split, toy_settings(epochs=2, red_flags=flags | {"stop": ()})))
     assert len(goes_on.history) == 2
 
 
@@ -109,65 +125,14 @@ def test_an_image_that_is_not_finite_is_reported_with_its_batch(toy_split: MakeS
         run.run()
 
 
-def test_all_images_of_a_pair_weigh_what_their_class_probabilities_say(toy_split: MakeSplit) -> None:
-    data = PairedData(toy_split("train", 6, 1), ("psfsize_r",), CPU)
-    batch = data.batch_all(np.arange(2, 6), ClassMix(0.4, 0.35, 0.25))
-    assert batch.images.shape == (12, 3, 64, 64)
-    weights = batch.weights.view(3, 4)
-    torch.testing.assert_close(weights.sum(1) / weights.sum(), torch.tensor([0.4, 0.35, 0.25]))
-    assert weights.mean().item() == pytest.approx(1)
-    assert batch.labels.view(3, 4).tolist() == [[1.0] * 4, [0.0] * 4, [0.0] * 4]
-    assert batch.rows.tolist() == [2, 3, 4, 5] * 3
-
-
 def test_a_kind_of_probability_zero_is_not_shown(toy_split: MakeSplit) -> None:
-    data = PairedData(toy_split("train", 6, 1), (), CPU)
-    batch = data.batch_all(np.arange(4), ClassMix(0.5, 0.5, 0.0))
-    assert len(batch.images) == 8
-    assert batch.weights.tolist() == [1.0] * 8
     none = {"start_hard_negative_prob": 0.0, "end_hard_negative_prob": 0.0}
     sampler = {"batch_pairs": 8, "per_pair": "all", "curriculum": none}
-    assert trainer(toy_split, toy_settings(epochs=1, sampler=sampler, loss={"pair_ranking": 0.5})).run().history
-
-
-def test_one_image_of_each_pair_is_the_one_drawn(toy_split: MakeSplit) -> None:
-    split = toy_split("train", 6, 1)
-    batch = PairedData(split, ("psfsize_r",), CPU).batch_one(np.arange(6), np.array([2, 0, 1, 0, 2, 1]))
-    kinds = {1: split.positive, 3: split.positive, 2: split.control, 5: split.control}
-    for image, label, row in zip(batch.images, batch.labels, batch.rows, strict=True):
-        expected = kinds.get(int(row), split.hard_negative)[int(row)]
-        np.testing.assert_array_equal(image.numpy(), expected.astype(np.float32))
-        assert label.item() == float(row in (1, 3))
-
-
-@pytest.mark.parametrize("per_pair", ["one", "all"])
-def test_further_hard_negatives_are_shown_where_they_are_chosen(toy_split: MakeSplit, per_pair: str) -> None:
-    split = toy_split("train", 6, 1)
-    second = np.array(split.hard_negative) + np.float16(1)
-    data = PairedData(
-        ToySplit(split.positive, split.control, split.hard_negative, split.rows, {"second": second}), (), CPU
-    )
-    assert data.hard_negatives == 2
-    rows, variants = np.arange(6), np.array([0, 1, 1, 0, 1, 0])
-    if per_pair == "all":
-        images = data.batch_all(rows, ClassMix(0.4, 0.35, 0.25), variants).images[12:]
-    else:
-        images = data.batch_one(rows, np.full(6, 2), variants).images
-    expected = np.where(variants[:, None, None, None] == 1, second, split.hard_negative).astype(np.float32)
-    np.testing.assert_array_equal(images.numpy(), expected)
-
-
-def test_arrays_that_do_not_belong_together_are_refused(toy_split: MakeSplit) -> None:
-    split = toy_split("train", 6, 1)
-    with pytest.raises(BadInputError, match="as many images"):
-        PairedData(ToySplit(split.positive[:5], split.control, split.hard_negative, split.rows), (), CPU)
-    empty = ToySplit(split.positive[:0], split.control[:0], split.hard_negative[:0], split.rows.slice(0, 0))
-    with pytest.raises(BadInputError, match="and some"):
-        PairedData(empty, (), CPU)
+    assert train(trainer(toy_split, toy_settings(epochs=1, sampler=sampler, loss={"pair_ranking": 0.5}))).history
 
 
 def test_one_image_per_pair_trains_too(toy_split: MakeSplit) -> None:
-    result = trainer(toy_split, toy_settings(sampler={"batch_pairs": 8, "per_pair": "one"})).run()
+    result = train(trainer(toy_split, toy_settings(sampler={"batch_pairs": 8, "per_pair": "one"})))
     assert len(result.history) == 2
 
 
@@ -177,3 +142,204 @@ def test_progress_is_one_line_per_epoch(toy_split: MakeSplit, caplog: pytest.Log
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Epoch 2/2: loss")]
     assert len(lines) == 1
     assert "images/s" in lines[0]
+
+
+def test_a_loss_that_is_not_finite_is_found_later_where_looking_is_rare_and_named_by_its_own_batch(
+    toy_split: MakeSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = {"every_seconds": 1e-9}
+    settings = toy_settings(epochs=1, checkpoints=checkpoints, sampler={"batch_pairs": 4, "per_pair": "all"})
+    run = trainer(toy_split, settings, tmp_path)
+    run.check_every = 4
+    forward = type(run.model).forward
+    shown: list[str] = []
+
+    def poisoned(self: torch.nn.Module, x: torch.Tensor, meta: torch.Tensor) -> torch.Tensor:
+        logits = forward(self, x, meta)  # type: ignore[arg-type]
+        shown.append("a batch")
+        return logits * float("nan") if self.training and run.state.step == 1 else logits
+
+    monkeypatch.setattr(type(run.model), "forward", poisoned)
+    with pytest.raises(TrainingDivergedError, match=r"loss is NaN or infinite at epoch 1, step 1;.*4 pairs: ") as error:
+        run.run()
+    assert len(shown) == 4
+    plan = epoch_plan(settings.sampler, np.arange(24), np.arange(0), 1, settings.seed, 0)[1]
+    assert set(re.findall(r"task-1-\d+", str(error.value))) == {f"task-1-{row:04d}" for row in plan.row_B}
+    assert not list(tmp_path.glob("step-*"))
+
+
+def test_two_batches_accumulated_make_the_step_of_one_twice_as_large(toy_split: MakeSplit) -> None:
+    plain = {"dihedral": False}
+
+    def steps(pairs: int, accumulate: int) -> tuple[list[float], torch.Tensor, int]:
+        settings = toy_settings(
+            sampler={"batch_pairs": pairs, "per_pair": "all"},
+            augmentation=plain,
+            model={**toy_settings().model.model_dump(), "dropout": 0.0, "backbone": "test_convnext"},
+            loss={"pair_ranking": 0.5},
+            optimizer={"lr": 3e-3, "warmup_epochs": 0.5, "accumulate": accumulate},
+        )
+        run = trainer(toy_split, settings)
+        result = train(run)
+        flat = torch.cat([tensor.flatten().float() for tensor in run.model.state_dict().values()])
+        return [entry["train_loss"] for entry in result.history], flat, run.state.step
+
+    one, two = steps(8, 1), steps(4, 2)
+    assert one[2] == two[2] == 6
+    assert one[0] == pytest.approx(two[0], rel=1e-5)
+    torch.testing.assert_close(one[1], two[1], rtol=1e-4, atol=1e-5)
+    assert steps(4, 1)[2] == 12
+
+
+def test_what_is_left_of_an_epoch_makes_a_step_too(toy_split: MakeSplit) -> None:
+    settings = toy_settings(
+        epochs=1,
+        sampler={"batch_pairs": 5, "per_pair": "one"},
+        optimizer={"lr": 3e-3, "warmup_epochs": 0, "accumulate": 3},
+    )
+    run = trainer(toy_split, settings)
+    train(run)
+    assert run.state.step == 2  # five batches: three and two
+
+
+IMAGES = {"draw": "images", "batch_images": 16, "mined_repeat": 2}
+
+
+def test_positives_and_a_pool_train_without_pairs(toy_split: MakeSplit, tmp_path: Path) -> None:
+    settings = toy_settings(epochs=8, sampler=IMAGES)
+    mined = MinedNegatives(toy_galaxies(4, 9), toy_rows("mined", 4, 9))
+    splits = toy_split("train", 48, 1, arc=25.0, negatives=48), toy_split("val", 16, 2, arc=25.0, negatives=16)
+    run = Trainer(settings, *splits, CPU, None, mined=mined)
+    result = train(run)
+    assert run.judge.counts == (48, 56)
+    # The curriculum of this sampler adds rings: half of the first epoch is of them.
+    assert run.state.step > 8 * 104 / 16
+    assert result.best["val_auc"] == result.best["val_auc_negative"] > 0.8
+
+
+def test_a_stage_begins_with_the_weights_of_another(toy_split: MakeSplit, tmp_path: Path) -> None:
+    settings = toy_settings(optimizer={"lr": 3e-3, "warmup_epochs": 0.5})
+    first = train(trainer(toy_split, settings))
+    path = tmp_path / "best.json"
+    write_json(path, save_model(path, first.model, first.preprocess, {}))
+    splits = toy_split("later", 12, 5), toy_split("val", 16, 2)
+    start = open_start(path)
+    later = Trainer(settings, *splits, CPU, None, start=start)
+    for name, tensor in first.model.state_dict().items():
+        # The metadata's mean is the first stage's too: the same network, whatever it is shown now.
+        assert torch.equal(later.model.state_dict()[name], tensor), name
+    assert not later.stepper.optimizer.state_dict()["state"]
+    assert later.state.step == 0
+    assert start.sha256 == json.loads(path.read_text())["weights"]["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"backbone": "small_cnn", "width": 8, "hidden": 8, "pretrained": False}}, "weights differ"),
+        ({"preprocessing": {"residual": False}}, "of 6 channels .* of 3 channels"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused_in_one_sentence(
+    toy_split: MakeSplit, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    first = train(trainer(toy_split, toy_settings(epochs=1, optimizer={"warmup_epochs": 0})))
+    path = tmp_path / "best.json"
+    write_json(path, save_model(path, first.model, first.preprocess, {}))
+    with pytest.raises(BadInputError, match=message):
+        Trainer(toy_settings(**changes), toy_split("a", 8, 1), toy_split("b", 8, 2), CPU, None, start=open_start(path))
+
+
+def test_a_column_that_tells_the_label_is_refused_before_training(toy_split: MakeSplit) -> None:
+    train, val = toy_split("train", 24, 1, negatives=24), toy_split("val", 8, 2, negatives=8)
+    index = train.negative_rows.column_names.index("psfsize_r")
+    told = train.negative_rows.set_column(index, "psfsize_r", pa.array(np.linspace(2, 3, 24)))
+    with pytest.raises(ConfigError, match=r"psfsize_r \(AUC 1\.000\)"):
+        Trainer(toy_settings(sampler=IMAGES), replace(train, negative_rows=told), val, CPU, None)
+
+
+def test_controls_reach_a_network_that_is_shown_them(toy_split: MakeSplit) -> None:
+    settings = toy_settings(
+        epochs=6,
+        preprocessing={"control_source": "paired_oracle", "residual": False},
+        sampler={"batch_pairs": 8, "per_pair": "all"},
+    )
+    result = train(trainer(toy_split, settings, arc=25.0))
+    assert result.model.in_channels == 6
+    assert result.best["val_auc"] > 0.9
+
+
+def test_a_library_of_galaxies_is_made_of_training_controls_by_the_seed(toy_split: MakeSplit) -> None:
+    def library(seed: int) -> torch.Tensor:
+        source = {"control_source": "matched_lrg", "library_size": 6}
+        run = trainer(toy_split, toy_settings(seed=seed, preprocessing=source))
+        return run.preprocess.state_dict()["control.library"]
+
+    assert library(1).shape == (6, 3, 64, 64)
+    assert torch.equal(library(1), library(1))
+    assert not torch.equal(library(1), library(2))
+
+
+def test_history_holds_what_checks_need_and_what_they_found(toy_split: MakeSplit) -> None:
+    diagnostics = {"every": 1, "saliency_pairs": 8, "saliency_epochs": (1,), "min_count": 4}
+    result = train(trainer(toy_split, toy_settings(diagnostics=diagnostics)))
+    for entry in result.history:
+        checks = {check["name"]: check for check in entry["checks"]}
+        assert checks["gradient_norm"]["value"] == entry["gradient_norm_max"] > 0
+        assert checks["learning_rate"]["passed"] is True
+        assert checks["early_gradient"]["passed"] is not None
+        assert 0 < checks["saliency"]["value"] < 1
+    assert list(result.history[0]["gradient_norms"])[-1] == "head"
+
+
+class _Notes:
+    """A tracker's backend that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[str, int]] = []
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self.points += [(name, step) for name in values]
+
+    def close(self) -> None: ...
+
+
+def test_a_tracker_is_told_of_steps_and_epochs_once(toy_split: MakeSplit, tmp_path: Path) -> None:
+    notes = _Notes()
+    settings = toy_settings(tracking={"every_steps": 2})
+    splits = toy_split("train", 24, 1), toy_split("val", 8, 2)
+    train(Trainer(settings, *splits, CPU, None, tracker=Tracker(notes, tmp_path)))
+    assert [step for name, step in notes.points if name == "step/loss"] == [0, 2, 4]
+    assert [step for name, step in notes.points if name == "val_auc"] == [3, 6]
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_torchs_switches_are_as_before_after_training(
+    toy_split: MakeSplit, monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    seen = []
+    judge = Judge.judge
+
+    def watched(self: Judge, *args: object) -> object:
+        seen.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic))
+        return judge(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Judge, "judge", watched)
+    train(trainer(toy_split, toy_settings(epochs=1, optimizer={"warmup_epochs": 0}, deterministic=deterministic)))
+    assert seen == [(deterministic, deterministic)]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.deterministic
+
+
+@pytest.mark.slow
+def test_compiled_steps_train_to_the_same_numbers(toy_split: MakeSplit) -> None:
+    plain, compiled = (train(trainer(toy_split, toy_settings(compile=mode))) for mode in ("off", "on"))
+    for one, other in zip(plain.history, compiled.history, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
+
+
+def test_steps_are_compiled_where_it_pays_or_is_asked_for() -> None:
+    cases = {("auto", "cuda"): True, ("auto", "cpu"): False, ("on", "cpu"): True, ("off", "cuda"): False}
+    for (mode, device), expected in cases.items():
+        assert compiles(toy_settings(compile=mode), torch.device(device)) is expected

@@ -5,88 +5,145 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import dark_halo_scope
+from dark_halo_scope.core.files import write_json
+from dark_halo_scope.images.mined import MinedNegatives
+from dark_halo_scope.models.weights import save_model
 from dark_halo_scope.models.weights_file import pack_tensors
 from dark_halo_scope.training.checkpoints import TENSORS, checkpoint_folders
 from dark_halo_scope.training.loop import Trainer
+from dark_halo_scope.training.start import StartWeights, open_start
 
-from .toys import toy_settings, write_toy_split
+from .toys import ToySplit, toy_galaxies, toy_rows, toy_settings, write_toy_split
 
-EPOCHS, STEPS = 3, 9  # 24 pairs in batches of 8
+CPU = torch.device("cpu")
+EPOCHS = 3
+CASES: dict[str, dict[str, Any]] = {
+    "pairs": {"sampler": {"batch_pairs": 8, "per_pair": "one"}},  # 24 pairs in batches of 8
+    "accumulated": {
+        "sampler": {"batch_pairs": 3, "per_pair": "all"},  # 8 batches, 3 steps
+        "optimizer": {"lr": 3e-3, "warmup_epochs": 0.5, "ema_decay": 0.9, "accumulate": 3},
+    },
+    # 24 positives, 20 of the pool and 2 x 2 mined ones, and no rings: 48 images in batches of 16.
+    "images": {
+        "sampler": {
+            "draw": "images",
+            "batch_images": 16,
+            "mined_repeat": 2,
+            "curriculum": {"start_hard_negative_prob": 0.0, "end_hard_negative_prob": 0.0},
+        }
+    },
+    "second stage": {"sampler": {"batch_pairs": 8, "per_pair": "all"}},
+}
+STEPS = 9  # of each case
 
 # The child trains in a process of its own, which the crash point kills as kill -9 would.
 CHILD = """
 import sys
 from pathlib import Path
-tests, folder = Path(sys.argv[1]), Path(sys.argv[2])
-sys.path[:0] = [str(tests), str(tests.parent / "lib")]
+tests, folder = Path(sys.argv[2]), Path(sys.argv[3])
+sys.path[:0] = [str(tests), sys.argv[1]]
 from training.test_resume import train
-train(folder, folder / "checkpoints")
+train(sys.argv[4], folder, folder / "checkpoints")
 """
 
 
-def train(folder: Path, checkpoints: Path | None) -> bytes:
-    """The trained weights as bytes."""
+def first_stage(folder: Path, split: ToySplit) -> StartWeights:
+    """Weights to start from."""
+    result = Trainer(toy_settings(epochs=1, optimizer={"warmup_epochs": 0}), split, split, CPU, None).run()
+    assert result is not None
+    write_json(folder / "best.json", save_model(folder / "best.json", result.model, result.preprocess, {}))
+    return open_start(folder / "best.json")
+
+
+def train(case: str, folder: Path, checkpoints: Path | None) -> tuple[bytes, list[dict[str, Any]]]:
+    """The trained weights as bytes, and the history."""
     torch.set_num_threads(1)
     settings = toy_settings(
         epochs=EPOCHS,
         checkpoints={"every_steps": 2},
         augmentation={"noise_sigma": 0.1, "shift_pix": 1},
-        sampler={"batch_pairs": 8, "per_pair": "one"},
+        **CASES[case],
     )
-    train_split, val_split = write_toy_split(folder / "train", 24, 1), write_toy_split(folder / "val", 8, 2)
-    trainer = Trainer(settings, train_split, val_split, torch.device("cpu"), checkpoints)
-    return pack_tensors(trainer.run().model.state_dict())
+    train_split = write_toy_split(folder / "train", 24, 1, negatives=20)
+    trainer = Trainer(
+        settings,
+        train_split,
+        write_toy_split(folder / "val", 8, 2, negatives=8),
+        CPU,
+        checkpoints,
+        mined=MinedNegatives(toy_galaxies(2, 9), toy_rows("mined", 2, 9)) if case == "images" else None,
+        start=first_stage(folder, train_split) if case == "second stage" else None,
+    )
+    result = trainer.run()
+    assert result is not None
+    assert trainer.state.step == STEPS
+    return pack_tensors(result.model.state_dict()), result.history
 
 
-def killed_at(folder: Path, step: int) -> None:
+def killed_at(case: str, folder: Path, step: int) -> None:
     """Train in a child that is killed right after `step`, and say that it was."""
     environment = {**os.environ, "DHS_CRASH_AT": f"training_step:{step}", "OMP_NUM_THREADS": "1"}
-    tests = str(Path(__file__).parents[1])
-    child = subprocess.run([sys.executable, "-c", CHILD, tests, str(folder)], env=environment, check=False)
+    paths = [str(Path(dark_halo_scope.__file__).parents[1]), str(Path(__file__).parents[1])]
+    child = subprocess.run([sys.executable, "-c", CHILD, *paths, str(folder), case], env=environment, check=False)
     assert child.returncode == -signal.SIGKILL
 
 
+Trained = tuple[bytes, list[dict[str, Any]]]
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     threads = torch.get_num_threads()
-    weights = train(tmp_path_factory.mktemp("uninterrupted"), None)
+    trained = {case: train(case, tmp_path_factory.mktemp("uninterrupted"), None) for case in CASES}
     torch.set_num_threads(threads)
-    return weights
+    return trained
 
 
-def test_checkpoints_alone_change_nothing(uninterrupted: bytes, tmp_path: Path) -> None:
-    assert train(tmp_path, tmp_path / "checkpoints") == uninterrupted
+def test_checkpoints_alone_change_nothing(uninterrupted: dict[str, Trained], tmp_path: Path) -> None:
+    assert train("pairs", tmp_path, tmp_path / "checkpoints") == uninterrupted["pairs"]
 
 
-def test_a_run_killed_twice_ends_with_the_same_weights(uninterrupted: bytes, tmp_path: Path) -> None:
-    for step in (4, 7):
-        killed_at(tmp_path, step)
-    assert train(tmp_path, tmp_path / "checkpoints") == uninterrupted
+@pytest.mark.parametrize(
+    ("case", "steps"), [("pairs", (4, 7)), ("accumulated", (5,)), ("images", (5,)), ("second stage", (5,))]
+)
+def test_a_run_that_was_killed_ends_with_the_same_weights_and_history(
+    uninterrupted: dict[str, Trained], tmp_path: Path, case: str, steps: tuple[int, ...]
+) -> None:
+    for step in steps:
+        killed_at(case, tmp_path, step)
+    assert train(case, tmp_path, tmp_path / "checkpoints") == uninterrupted[case]
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_ten_random_steps_ends_with_the_same_weights(uninterrupted: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_killed_at_ten_random_steps_ends_with_the_same_weights(
+    uninterrupted: dict[str, Trained], tmp_path: Path, case: str
+) -> None:
     rng = np.random.default_rng(11)
     for attempt, step in enumerate(rng.integers(1, STEPS + 1, 10)):
         folder = tmp_path / str(attempt)
-        killed_at(folder, int(step))
-        assert train(folder, folder / "checkpoints") == uninterrupted, f"killed at step {step}"
+        killed_at(case, folder, int(step))
+        assert train(case, folder, folder / "checkpoints") == uninterrupted[case], f"killed at step {step}"
 
 
-def test_a_truncated_newest_checkpoint_costs_steps_but_not_the_result(uninterrupted: bytes, tmp_path: Path) -> None:
-    killed_at(tmp_path, 7)
+def test_a_truncated_newest_checkpoint_costs_steps_but_not_the_result(
+    uninterrupted: dict[str, Trained], tmp_path: Path
+) -> None:
+    killed_at("pairs", tmp_path, 7)
     newest = checkpoint_folders(tmp_path / "checkpoints")[0]
     (newest / TENSORS).write_bytes((newest / TENSORS).read_bytes()[:100])
-    assert train(tmp_path, tmp_path / "checkpoints") == uninterrupted
+    assert train("pairs", tmp_path, tmp_path / "checkpoints") == uninterrupted["pairs"]
 
 
-def test_a_finished_run_is_not_trained_again(uninterrupted: bytes, tmp_path: Path) -> None:
-    train(tmp_path, tmp_path / "checkpoints")
+def test_a_finished_run_is_not_trained_again(uninterrupted: dict[str, Trained], tmp_path: Path) -> None:
+    train("pairs", tmp_path, tmp_path / "checkpoints")
     before = checkpoint_folders(tmp_path / "checkpoints")
-    assert train(tmp_path, tmp_path / "checkpoints") == uninterrupted
+    assert train("pairs", tmp_path, tmp_path / "checkpoints") == uninterrupted["pairs"]
     assert checkpoint_folders(tmp_path / "checkpoints") == before

@@ -5,46 +5,25 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from dark_halo_scope.core.errors import ConfigError, CorruptDataError
-from dark_halo_scope.core.manifest import attempt, load_manifest
+from dark_halo_scope.core.manifest import load_manifest
 from dark_halo_scope.images.packed import open_packed
 from dark_halo_scope.models.predict import predictor
 from dark_halo_scope.models.weights import load_model
 from dark_halo_scope.training import train
 
-from .toys import SIZE, toy_settings, write_toy_split
+from .toys import toy_settings, write_packed, write_toy_split
 
 
 @pytest.fixture
 def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A packed dataset of two splits; the working directory is the results' parent."""
     monkeypatch.chdir(tmp_path)
-    path = Path("results/datasets/toys/packed.json")
-    kinds = ("positive", "control", "hard_negative")
     splits = {"train": write_toy_split(tmp_path / "train", 16, 1), "val": write_toy_split(tmp_path / "val", 8, 2)}
-    with attempt(path, "packed", train.MODULE, {}, []) as work:
-        for name, split in splits.items():
-            (work.prefix / name).mkdir()
-            for kind in kinds:
-                np.save(work.prefix / name / f"{kind}.npy", getattr(split, kind))
-            pq.write_table(split.rows, work.prefix / name / "rows.parquet")
-            np.save(work.prefix / name / "negative.npy", split.control[:0])
-            pq.write_table(split.rows[:0], work.prefix / name / "negative_rows.parquet")
-        counts = {name: split.rows.num_rows for name, split in splits.items()}
-        work.publish(
-            facts={
-                "splits": counts,
-                "negatives": dict.fromkeys(counts, 0),
-                "size": SIZE,
-                "bands": "grz",
-                "kinds": list(kinds),
-            }
-        )
-    return path
+    return write_packed(Path("results/datasets/toys/packed.json"), splits)
 
 
 def arguments(packed: Path, **changes: object) -> list[str]:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dark_halo_scope.core.manifest import attempt
 from dark_halo_scope.training.config import TrainSettings
 
 SIZE = 64
@@ -22,9 +24,33 @@ class ToySplit:
     hard_negative: NDArray[np.float16]
     rows: pa.Table
     extra: Mapping[str, NDArray[np.float16]] = field(default_factory=dict)
+    negative: NDArray[np.float16] = field(default_factory=lambda: np.empty((0, 3, SIZE, SIZE), np.float16))
+    negative_rows: pa.Table = field(default_factory=lambda: toy_rows("negative", 0, 0))
 
 
-def write_toy_split(folder: Path, pairs: int, seed: int, arc: float = 8.0) -> ToySplit:
+def toy_rows(name: str, count: int, seed: int) -> pa.Table:
+    """Rows of images that belong to no pair."""
+    rng = np.random.default_rng((seed, 1))
+    return pa.table(
+        {
+            "task_id": pa.array([f"{name}-{seed}-{index:04d}" for index in range(count)], pa.string()),
+            "brickname": pa.array(["0001m002"] * count, pa.string()),
+            "control_kind": pa.array(["unpaired"] * count, pa.string()),
+            "psfsize_r": rng.uniform(1.0, 1.4, count),
+            "psfdepth_r": rng.uniform(23.6, 24.6, count),
+        }
+    )
+
+
+def toy_galaxies(count: int, seed: int) -> NDArray[np.float16]:
+    """Galaxies (N, 3, H, W) without arcs, like the pairs' controls."""
+    rng = np.random.default_rng((seed, 2))
+    axis = np.arange(SIZE) - (SIZE - 1) / 2
+    host = rng.uniform(0.5, 2, (count, 1, 1)) * np.exp(-1.5 * np.hypot(axis[:, None], axis[None]) ** 0.6)
+    return (host[:, None] + rng.normal(0, 0.01, (count, 3, SIZE, SIZE))).astype(np.float16)
+
+
+def write_toy_split(folder: Path, pairs: int, seed: int, arc: float = 8.0, negatives: int = 0) -> ToySplit:
     """Arrays as memory maps under `folder`; `arc` is the arc's height in units of the noise."""
     rng = np.random.default_rng(seed)
     axis = np.arange(SIZE) - (SIZE - 1) / 2
@@ -47,6 +73,7 @@ def write_toy_split(folder: Path, pairs: int, seed: int, arc: float = 8.0) -> To
     }
     for kind, array in images.items():
         np.save(folder / f"{kind}.npy", array.astype(np.float16))
+    np.save(folder / "negative.npy", toy_galaxies(negatives, seed))
     rows = pa.table(
         {
             "task_id": [f"task-{seed}-{index:04d}" for index in range(pairs)],
@@ -57,7 +84,8 @@ def write_toy_split(folder: Path, pairs: int, seed: int, arc: float = 8.0) -> To
             "psfdepth_r": rng.uniform(23.6, 24.6, pairs),
         }
     )
-    return ToySplit(**{kind: np.load(folder / f"{kind}.npy", mmap_mode="r") for kind in images}, rows=rows)
+    arrays = {kind: np.load(folder / f"{kind}.npy", mmap_mode="r") for kind in (*images, "negative")}
+    return ToySplit(**arrays, rows=rows, negative_rows=toy_rows("negative", negatives, seed))
 
 
 def toy_settings(**changes: object) -> TrainSettings:
@@ -72,3 +100,25 @@ def toy_settings(**changes: object) -> TrainSettings:
         **changes,
     }
     return TrainSettings.model_validate(values)
+
+
+def write_packed(path: Path, splits: Mapping[str, ToySplit]) -> Path:
+    """A packed dataset of these splits, whose manifest is `path`."""
+    kinds = ("positive", "control", "hard_negative")
+    with attempt(path, "packed", "dark_halo_scope.images.pack", {}, []) as work:
+        for name, split in splits.items():
+            (work.prefix / name).mkdir()
+            for kind in (*kinds, "negative"):
+                np.save(work.prefix / name / f"{kind}.npy", getattr(split, kind))
+            pq.write_table(split.rows, work.prefix / name / "rows.parquet")
+            pq.write_table(split.negative_rows, work.prefix / name / "negative_rows.parquet")
+        work.publish(
+            facts={
+                "splits": {name: split.rows.num_rows for name, split in splits.items()},
+                "negatives": {name: split.negative_rows.num_rows for name, split in splits.items()},
+                "size": SIZE,
+                "bands": "grz",
+                "kinds": list(kinds),
+            }
+        )
+    return path

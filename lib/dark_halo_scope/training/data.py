@@ -1,7 +1,7 @@
 """Packed images as batches of tensors on the device, as a plan of the sampler asks for them."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -349,7 +349,9 @@ class TrainingData:
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
 
-def prefetch(data: TrainingData, plans: Sequence[BatchPlan], workers: int = 1, depth: int = 2) -> Iterator[Batch]:
+def prefetch(
+    data: TrainingData, plans: Sequence[BatchPlan], workers: int = 1, depth: int = 2
+) -> Generator[Batch, None, None]:
     """The plans' batches in their order, made in threads while the caller computes.
 
     A batch that cannot be made raises when its turn comes. On a GPU batches are copied in a stream of their own, beside
