@@ -186,3 +186,13 @@ def test_a_parent_sample_without_galaxies_of_the_splits_is_one_sentence(
     table = sky()
     with pytest.raises(BadInputError, match="no galaxy in the split val"):
         _list(table.filter(pc.equal(table["split"], "train")), ("val",))
+
+
+def test_a_damaged_coadd_stops_the_cutting_and_is_named(tmp_path: Path, coadds: Manifest) -> None:
+    _list(scene_galaxies(12, bricks=BRICKS))
+    (damaged,) = (tmp_path / "coadds").rglob(f"*{BRICK}-image-r.fits.fz")
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    arguments = ["--manifest", "manifest.json", "--coadds", "coadds.json", "--output", "stamps.json"]
+    with pytest.raises(CorruptDataError, match=f"{BRICK}-image-r"):
+        cut_parents.main([*arguments, "--spark-master", "local[1]"])
+    assert not Path("stamps.json").exists()

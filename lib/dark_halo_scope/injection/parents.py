@@ -142,5 +142,9 @@ def cut_file(name: str, job: ParentJob) -> list[Cut]:
         rows = pq.read_table(verified_path(job.galaxies, name))
     except DarkHaloScopeError as error:
         return [Cut(None, 0, {}, error)]
-    prefix = f"stamps-{PurePosixPath(name).stem}"
-    return [cut_unit(unit, job.cut) for unit in units(rows, job.cut.settings.rows_per_file, prefix)]
+    cuts: list[Cut] = []
+    for unit in units(rows, job.cut.settings.rows_per_file, f"stamps-{PurePosixPath(name).stem}"):
+        cuts.append(cut_unit(unit, job.cut))
+        if cuts[-1].error is not None:
+            break
+    return cuts
