@@ -115,6 +115,16 @@ def test_what_a_live_attempt_writes_is_left_alone():
         work.publish()
 
 
+def test_the_checkpoints_of_a_training_that_runs_are_left_alone():
+    checkpoints = Path("results/gen5_prime/main/checkpoints/0123456789abcdef")
+    checkpoints.mkdir(parents=True)
+    with lock(checkpoints.with_name(f"{checkpoints.name}.lock")):
+        clean_orphans.main(["results", "--yes"])
+        assert checkpoints.exists()
+    clean_orphans.main(["results", "--yes"])
+    assert not checkpoints.exists()
+
+
 def test_a_temporary_file_of_a_live_process_or_another_host_is_left_alone():
     Path("results").mkdir()
     mine = Path(f"results/.tmp-{os.uname().nodename}-{os.getpid()}-00000000.x.json")

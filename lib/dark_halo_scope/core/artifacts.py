@@ -107,7 +107,7 @@ def orphans(results: Path, data_root: str | None = None) -> list[Orphan]:
     for root, home in roots.items():
         for prefix, size in _prefixes(root).items():
             artifact = home / f"{prefix.removeprefix(f'{root}/').rpartition('/')[0]}.json"
-            if not _is_named(_absolute(prefix), named) and live_owner(lock_path(artifact)) is None:
+            if not _is_named(_absolute(prefix), named) and not _is_live(prefix, artifact):
                 found.append(Orphan(prefix, size))
     for path in results.rglob(f"{TEMPORARY_PREFIX}*"):
         inside = any(path.as_posix().startswith(f"{orphan.uri}/") for orphan in found)
@@ -151,6 +151,12 @@ def _prefixes(root: str) -> dict[str, int]:
 
 def _is_named(prefix: str, named: set[str]) -> bool:
     return any(uri == prefix or uri.startswith(f"{prefix}/") for uri in named)
+
+
+def _is_live(prefix: str, artifact: Path) -> bool:
+    """Whether somebody makes the artifact now, or holds the prefix itself, as training does with its checkpoints."""
+    locks = [lock_path(artifact), *([Path(f"{prefix}.lock")] if storage.is_local(prefix) else [])]
+    return any(live_owner(path) is not None for path in locks)
 
 
 def _absolute(uri: str) -> str:
