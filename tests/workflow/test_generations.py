@@ -1,0 +1,135 @@
+"""What the generations under config/ are: the seeds' values on DR10, and networks that can be built everywhere."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dark_halo_scope.images.preprocess import Preprocess6CH
+from dark_halo_scope.models.lens_finder import LensFinder6CH
+from dark_halo_scope.workflow.config import GenerationFile
+from dark_halo_scope.workflow.resolve import resolve
+
+# Generation, stage, dataset, and of its training settings those that the seeds record.
+RECORDED: list[tuple[str, str, str, dict[str, Any]]] = [
+    (
+        *("gen1_resnet18", "main", "v3_color_relaxed"),
+        {"model.backbone": "resnet18", "model.stem": "3x3", "optimizer.lr": 3e-4, "optimizer.weight_decay": 0.01}
+        | {"epochs": 6, "sampler.batch_images": 512, "loss.kind": "bce", "preprocessing.annulus_inner_pix": 0}
+        | {"preprocessing.residual": False, "model.meta_columns": ()},
+    ),
+    (
+        *("gen1_convnext", "main", "v3_color_relaxed"),
+        {"model.backbone": "convnext_tiny", "model.stem": "timm", "epochs": 6, "sampler.batch_images": 256},
+    ),
+    (
+        *("gen1_resolved", "main", "v3_color_relaxed"),
+        {"model.backbone": "convnext_tiny", "epochs": 8, "sampler.batch_images": 256}
+        | {"selection.min_theta_over_psf": 0.5, "selection.min_arc_snr_maxpix": None},
+    ),
+    (
+        *("gen2", "main", "v4_sota"),
+        {"model.backbone": "convnext_tiny", "loss.kind": "bce", "sampler.batch_images": 512}
+        | {"selection.min_theta_over_psf": None},
+    ),
+    (
+        *("gen3", "a1", "v4_sota_moffat"),
+        {"optimizer.lr": 3e-4, "selection.min_theta_over_psf": 0.8, "selection.min_arc_snr_maxpix": 7.0},
+    ),
+    (
+        *("gen3", "a2", "v4_sota_moffat"),
+        {"optimizer.lr": 1e-4, "selection.min_theta_over_psf": 0.5, "selection.min_arc_snr_maxpix": 3.0},
+    ),
+    *(
+        (
+            *("gen3", stage, "v4_sota_moffat"),
+            {"model.backbone": "convnext_tiny", "epochs": 6, "sampler.batch_images": 256, "model.dropout": 0.1}
+            | {"optimizer.weight_decay": 0.01, "loss.kind": "focal", "loss.focal_alpha": 0.25, "loss.focal_gamma": 2}
+            | {"model.meta_columns": ("psfsize_r", "psfdepth_r"), "preprocessing.annulus_inner_pix": 16},
+        )
+        for stage in ("a1", "a2")
+    ),
+    (
+        *("gen4", "main", "v4_sota_moffat"),
+        {"loss.kind": "focal", "sampler.mined_repeat": 5, "selection.min_arc_snr_maxpix": 3.0},
+    ),
+    (
+        *("gen5_cosmos", "main", "v5_cosmos"),
+        {"model.backbone": "convnext_tiny", "sampler.batch_images": 256, "epochs": 50, "selection.negatives": None},
+    ),
+    (
+        *("gen5_prime", "main", "v5_cosmos_paired"),
+        {"model.backbone": "convnext_tiny", "preprocessing.residual": True, "epochs": 30, "optimizer.lr": 1e-4}
+        | {"sampler.curriculum.start_hard_negative_prob": 0.5, "sampler.curriculum.end_hard_negative_prob": 0.2},
+    ),
+    (
+        *("gen5_prime_paired", "main", "v5_cosmos_paired"),
+        {"model.backbone": "resnet18", "model.pretrained": False, "optimizer.lr": 1e-3, "optimizer.weight_decay": 1e-4}
+        | {"sampler.batch_pairs": 256, "epochs": 50, "optimizer.schedule": "warm_restarts", "optimizer.t_0": 10}
+        | {"optimizer.t_mult": 2, "optimizer.eta_min": 1e-6, "validation.patience": 10, "validation.min_delta": 1e-4}
+        | {"preprocessing.clip_low": -5, "preprocessing.clip_high": 20, "preprocessing.residual": False}
+        | {"preprocessing.control_source": "azimuthal_median_self", "preprocessing.annulus_inner_pix": 16}
+        | {"selection.exclude_bricks": ("0460m800", "3252p267"), "sampler.per_pair": "one", "loss.kind": "bce"},
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def dr10(project_root: Path) -> dict[str, GenerationFile]:
+    return dict(resolve(project_root / "config", "dr10").generations)
+
+
+def value(settings: Any, path: str) -> Any:
+    for name in path.split("."):
+        settings = getattr(settings, name)
+    return settings
+
+
+@pytest.mark.parametrize(("name", "stage", "dataset", "recorded"), RECORDED)
+def test_a_generation_has_the_seeds_values_on_dr10(
+    dr10: dict[str, GenerationFile], name: str, stage: str, dataset: str, recorded: dict[str, Any]
+) -> None:
+    assert dr10[name].dataset == dataset
+    training = dr10[name].stage_training(stage)
+    assert {path: value(training, path) for path in recorded} == recorded
+
+
+def test_generations_learn_from_the_false_positives_of_the_one_before(dr10: dict[str, GenerationFile]) -> None:
+    assert {name: file.hard_negatives_of for name, file in dr10.items() if file.hard_negatives_of} == {
+        "gen3": "gen2",
+        "gen4": "gen3",
+    }
+    assert (dr10["gen2"].mining.top_k, dr10["gen2"].mining.min_score) == (50_000, 0.9)
+    assert (dr10["gen3"].mining.top_k, dr10["gen3"].mining.min_score) == (35_000, 0.9)
+
+
+def test_gen3_goes_on_from_its_first_stage_and_gen4_from_none(dr10: dict[str, GenerationFile]) -> None:
+    assert {name: stage.start_from for name, stage in dr10["gen3"].stages.items()} == {"a1": None, "a2": "a1"}
+    assert {name: stage.start_from for name, stage in dr10["gen4"].stages.items()} == {"main": None}
+
+
+def test_every_network_under_config_can_be_built_and_scores_a_stamp(project_root: Path) -> None:
+    networks = {}
+    for survey in ("mini", "dr10"):
+        for file in resolve(project_root / "config", survey).generations.values():
+            for stage in file.stages:
+                model, preprocessing = file.stage_training(stage).model, file.stage_training(stage).preprocessing
+                drawn = Preprocess6CH(preprocessing, 64)
+                # Large networks take seconds to initialise: one of each kind is enough.
+                shape = (model.backbone, model.stem, model.fusion)
+                networks[shape] = (model, drawn)
+    assert {shape[0] for shape in networks} == {"small_cnn", "resnet18", "convnext_atto", "convnext_tiny"}
+    x_B3HW = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) + 1
+    for settings, preprocess in networks.values():
+        model = LensFinder6CH(settings, preprocess.channels, load_weights=False).eval()
+        with torch.inference_mode():
+            logit_B = model(preprocess(x_B3HW), torch.ones(1, len(settings.meta_columns)))
+        assert torch.isfinite(logit_B).all(), settings.backbone
+
+
+def test_no_network_of_the_embedded_survey_wants_a_download(project_root: Path) -> None:
+    for survey in ("mini", "mini_large"):
+        for name, file in resolve(project_root / "config", survey).generations.items():
+            for stage in file.stages:
+                assert not file.stage_training(stage).model.pretrained, f"{name} on {survey}"
