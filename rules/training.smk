@@ -1,6 +1,8 @@
 rule train:
     input:
         packed=training_data("packed"),
+        start=start_weights,
+        hard_negatives=mined_negatives,
         code=code("dark_halo_scope.training.train", "train"),
     output:
         best="results/{generation}/{stage}/best.json",
@@ -23,6 +25,7 @@ rule train:
     # Resume checkpoints lie outside `output:`, which Snakemake deletes before a rerun.
     shell:
         "exec python -m dark_halo_scope.training.train --packed {input.packed} --settings {params.settings:q}"
-        " --generation {wildcards.generation} --stage {wildcards.stage} --threads {threads}"
+        " --start {input.start} --hard-negatives {input.hard_negatives}"
+        " --generation {wildcards.generation} --stage {wildcards.stage} --threads {threads} --gpus {resources.gpu}"
         " --checkpoints results/{wildcards.generation}/{wildcards.stage}/checkpoints"
         " --output {output.best} --history {output.history} 2> >(tee {log} >&2)"

@@ -33,6 +33,8 @@ class Checkout:
 
     path: Path
     survey: str = "tiny"
+    # What jobs find first on their PATH.
+    programs: Path = Path(sys.executable).parent
 
     def snakemake(
         self, *arguments: str, survey: str | None = None, timeout: float = 600
@@ -41,7 +43,7 @@ class Checkout:
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
         if "--profile" not in arguments:
             command += ["--config", f"survey={survey or self.survey}"]
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        environment = os.environ | {"PATH": f"{self.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
         return subprocess.run(
             command, cwd=self.path, capture_output=True, text=True, timeout=timeout, env=environment, check=False
         )
@@ -73,6 +75,11 @@ def planned_rules(output: str) -> set[str]:
         assert "Nothing to be done" in output, output
         return set()
     return {line.split()[0] for line in table.group(1).splitlines() if line.strip()}
+
+
+def planned_trainings(output: str) -> set[tuple[str, str]]:
+    """Generation and stage of every training in a dry run's output."""
+    return set(re.findall(r"Training (\w+), stage (\w+)", output))
 
 
 def make_checkout(root: Path, target: Path, survey: str = "tiny") -> Checkout:
