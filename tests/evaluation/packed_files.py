@@ -46,9 +46,9 @@ def write_packed(
         )
 
 
-def write_model(path: Path) -> None:
+def write_model(path: Path, **preprocessing: object) -> None:
     """Write best.json of a small network with random weights."""
     torch.manual_seed(0)
-    preprocess = Preprocess6CH(PreprocessSettings(), toys.SIZE)
+    preprocess = Preprocess6CH(PreprocessSettings.model_validate(preprocessing), toys.SIZE)
     model = LensFinder6CH(ModelSettings.model_validate(MODEL), preprocess.channels)
     write_json(path, save_model(path, model, preprocess, {"generation": "gen5_prime", "stage": "main", "epoch": 1}))

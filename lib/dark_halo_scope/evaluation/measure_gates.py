@@ -21,6 +21,8 @@ from dark_halo_scope.evaluation.gates import measure_gates
 
 MODULE = "dark_halo_scope.evaluation.measure_gates"
 
+_BASELINES_STREAM = 1
+
 
 def describe_inputs(paths: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     """Path and checksum of each input, by its role."""
@@ -44,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import torch
 
+    from dark_halo_scope.evaluation.paired_baselines import measure_paired_baselines
     from dark_halo_scope.images.packed import open_packed
     from dark_halo_scope.models.device import resolve_device
     from dark_halo_scope.models.predict import predictor
@@ -59,6 +62,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         measured = measure_gates(
             predict, split, settings, np.random.default_rng(settings.seed), advance=progress.advance
         )
+    if preprocess.settings.control_source is not None:
+        with Progress(total, "Measuring flux and variance alone (pairs)") as progress:
+            # Its own stream: a network without control channels has the same numbers elsewhere.
+            rng = np.random.default_rng(np.random.SeedSequence((settings.seed, _BASELINES_STREAM)))
+            measured["diagnostics"]["paired_baselines"] = measure_paired_baselines(
+                preprocess, split, settings, rng, progress.advance
+            )
     inputs = {"model": arguments.model, "packed": arguments.packed}
     if arguments.quality:
         inputs["quality"] = arguments.quality

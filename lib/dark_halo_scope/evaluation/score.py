@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import torch
 
+    from dark_halo_scope.models.deploy import require_deployable
     from dark_halo_scope.models.device import resolve_device
     from dark_halo_scope.models.predict import predictor
     from dark_halo_scope.models.weights import load_model
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     model, preprocess, card = load_model(arguments.model)
+    require_deployable(card, arguments.model)
     predict = predictor(model, preprocess, resolve_device(arguments.device), settings.batch)
     packed = load_manifest(arguments.packed, PACKED)
     check_split(packed, arguments.split)

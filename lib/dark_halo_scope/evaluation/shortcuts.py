@@ -167,9 +167,14 @@ def shortcut_aucs(
         }
 
 
+def logistic_regression() -> Any:
+    """A linear classifier of standardised features."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
+
+
 def _models(settings: ShortcutSettings) -> Mapping[str, Any]:
     return {
-        "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1)),
+        "logistic": logistic_regression(),
         "boosting": HistGradientBoostingClassifier(
             max_iter=settings.trees, max_leaf_nodes=15, early_stopping=False, random_state=0
         ),
