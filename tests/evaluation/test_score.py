@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -25,3 +27,29 @@ def test_scores_are_a_manifest_of_one_row_per_image(tmp_path: Path, monkeypatch:
     table = pq.read_table(path)
     assert table.num_rows == 30
     assert manifest.columns == {field.name: str(field.type) for field in table.schema}
+
+
+def test_images_that_are_in_no_pair_are_scored_beside_the_pairs_as_negatives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    others = toys.make_split(6, seed=3)
+    kinds = pa.array(["ring_proxy"] * 6)
+    packed = {"test": toys.make_split(10)}
+    packed["test"].rows = packed["test"].rows.append_column("control_kind", pa.nulls(10, pa.string()))
+    confusers = (others.control, others.rows.append_column("control_kind", kinds))
+    write_packed(Path("packed.json"), packed, {"test": confusers})
+    write_model(Path("best.json"))
+    inputs = ["--model", "best.json", "--packed", "packed.json", "--device", "cpu"]
+    score.main([*inputs, "--output", "scores.json"])
+    score.main([*inputs, "--output", "only.json", "--settings", '{"kinds": ["negative"]}'])
+    table, only = (
+        pq.read_table(verified_paths(load_manifest(Path(name), "scores"))[0]) for name in ("scores.json", "only.json")
+    )
+    counts = {item["values"]: item["counts"] for item in pc.value_counts(table["kind"]).to_pylist()}
+    assert counts == {"positive": 10, "control": 10, "hard_negative": 10, "negative": 6}
+    negatives = table.filter(pc.equal(table["kind"], "negative"))
+    assert negatives.equals(only)
+    assert set(negatives["label"].to_pylist()) == {0}
+    assert set(negatives["control_kind"].to_pylist()) == {"ring_proxy"}
+    assert negatives["packed_row"].to_pylist() == list(range(6))
