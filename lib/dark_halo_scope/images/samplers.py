@@ -19,7 +19,6 @@ PAIR_KINDS = ("positive", "control", "hard_negative")
 
 #: All kinds, in the order that `BatchPlan.kind_B` counts. `negative`: an image of the pool, which belongs to no pair.
 KINDS = (*PAIR_KINDS, "negative")
-CLASSES = PAIR_KINDS
 POSITIVE, CONTROL, HARD_NEGATIVE, NEGATIVE = range(4)
 
 # Independent streams of one epoch; 2 and 3 are training's own.
