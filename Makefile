@@ -9,7 +9,7 @@ UV := 0.13.8
 SNAKEMAKE_ARGS ?=
 SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete $(SNAKEMAKE_ARGS)
 
-.PHONY: help setup java gates negative-control datasets preflight test test-slow lint format bench resume report lock schemas clean-orphans
+.PHONY: help setup java gates negative-control generations ablations datasets preflight test test-slow lint format bench resume report lock schemas clean-orphans
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -40,6 +40,14 @@ gates: setup ## the main job on the embedded survey: results/gen5_prime/gates.js
 negative-control: setup ## the same generation without hard negatives, and the comparison that it must lose
 	$(SNAKEMAKE) results/gen5_prime_no_hard_negatives/comparison.json
 	@python -m dark_halo_scope.evaluation.show_gates results/gen5_prime/gates.json results/gen5_prime_no_hard_negatives/gates.json
+
+generations: setup ## train and gate every generation, and the table of them: results/generations.md
+	$(SNAKEMAKE) generations
+	@cat results/generations.md
+
+ablations: setup ## train and gate the ablations of Gen5-Prime, and their table: results/ablations.md
+	$(SNAKEMAKE) ablations
+	@cat results/ablations.md
 
 datasets: setup ## every dataset under config/datasets, packed, each with its page
 	$(SNAKEMAKE) datasets
