@@ -1,10 +1,12 @@
 """Augmentation: true to the sky, and the same for the same generator."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pydantic import ValidationError
 
-from dark_halo_scope.images.augment import augment, dihedral_each
+from dark_halo_scope.images.augment import apply_augmentation, augment, dihedral_each, draw_augmentation
 from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.images.preprocess_config import AugmentSettings, PreprocessSettings
 from dark_halo_scope.images.symmetries import dihedral
@@ -103,3 +105,74 @@ def test_a_degraded_centre_keeps_its_mean_and_leaves_the_rest_alone() -> None:
 def test_jitter_that_makes_shortcuts_is_refused_with_the_reason(name: str) -> None:
     with pytest.raises(ValidationError, match=f"{name} jitter is refused because"):
         AugmentSettings.model_validate({name: 0.1})
+
+
+EVERYTHING = {
+    "dihedral": True,
+    "shift_pix": 5,
+    "noise_sigma": 0.1,
+    "psf_blur_sigma_pix": 1.0,
+    "centre_degradation_probability": 0.5,
+}
+
+
+@pytest.mark.parametrize("name", [*EVERYTHING, "everything"])
+def test_a_stamp_and_its_control_share_one_draw(name: str) -> None:
+    """Stamp minus control of the augmented pair is the augmented difference: no noise, turned and moved alike."""
+    chosen = EVERYTHING if name == "everything" else {name: EVERYTHING[name]}
+    settings = AugmentSettings.model_validate({"dihedral": False, **chosen})
+    controls = images(16) * 0.01
+    arcs = torch.zeros_like(controls)
+    arcs[:, :, 20:24, 30:40] = 0.05
+    stamps, both = augment(controls + arcs, settings, PREPROCESS, torch.Generator().manual_seed(7), controls)
+    assert both is not None
+    assert not torch.equal(both, controls)
+    noiseless = settings.model_copy(update={"noise_sigma": 0.0})
+    draws = draw_augmentation(tuple(arcs.shape), settings, torch.Generator().manual_seed(7))
+    expected, none = apply_augmentation(arcs, replace(draws, noise=None), noiseless, PREPROCESS)
+    assert none is None
+    torch.testing.assert_close(stamps - both, expected, atol=1e-6, rtol=0)
+
+
+def test_a_control_beside_it_does_not_change_a_stamp() -> None:
+    settings, x = AugmentSettings.model_validate(EVERYTHING), images(8)
+    alone, _ = augment(x, settings, PREPROCESS, torch.Generator().manual_seed(7))
+    paired, _ = augment(x, settings, PREPROCESS, torch.Generator().manual_seed(7), images(8) + 1)
+    assert torch.equal(alone, paired)
+
+
+def test_a_share_of_a_batch_is_augmented_as_in_the_whole_batch() -> None:
+    """Several processes make the draws of the whole batch, each uses its own."""
+    settings, x = AugmentSettings.model_validate(EVERYTHING), images(12)
+    whole, _ = augment(x, settings, PREPROCESS, torch.Generator().manual_seed(7))
+    draws = draw_augmentation(tuple(x.shape), settings, torch.Generator().manual_seed(7))
+    for part in (torch.tensor([0, 3, 11]), slice(4, 9)):
+        share, _ = apply_augmentation(x[part], draws.take(part), settings, PREPROCESS)
+        torch.testing.assert_close(share, whole[part], atol=1e-6, rtol=1e-5)
+
+
+def test_what_a_shift_brings_in_mirrors_the_stamp_and_bands_move_together() -> None:
+    x = images(40)
+    moved = augmented(x, shift_pix=5)
+    padded = torch.nn.functional.pad(x, [5] * 4, mode="reflect")
+    corners = torch.randint(11, (40, 2), generator=torch.Generator().manual_seed(0))
+    for index, (top, left) in enumerate(corners.tolist()):
+        assert torch.equal(moved[index], padded[index, :, top : top + 64, left : left + 64])
+
+
+def test_draws_come_from_one_stream_in_a_fixed_order() -> None:
+    """What a seed trained to stays what it trains to when another augmentation is switched on after it."""
+    generator = torch.Generator().manual_seed(3)
+    draws = draw_augmentation((6, 3, 8, 8), AugmentSettings.model_validate(EVERYTHING), generator)
+    again = torch.Generator().manual_seed(3)
+    assert torch.equal(draws.element, torch.randint(8, (6,), generator=again))
+    assert torch.equal(draws.corner, torch.randint(11, (6, 2), generator=again))
+    assert torch.equal(draws.blur, torch.rand(6, generator=again))
+    assert torch.equal(draws.noise, torch.randn(6, 3, 8, 8, generator=again))
+    assert torch.equal(draws.degraded, torch.rand(6, generator=again) < 0.5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("shift_pix", 6), ("noise_sigma", 0.11), ("psf_blur_sigma_pix", 1.1)])
+def test_changes_beyond_what_the_sky_does_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValidationError, match="less than or equal"):
+        AugmentSettings.model_validate({name: value})

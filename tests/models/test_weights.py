@@ -12,6 +12,9 @@ import torch
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, DarkHaloScopeError
 from dark_halo_scope.core.files import sha256_file, write_json
 from dark_halo_scope.images.preprocess import Preprocess6CH
+from dark_halo_scope.images.preprocess_config import CONTROL_SOURCES, PreprocessSettings
+from dark_halo_scope.models.config import ModelSettings
+from dark_halo_scope.models.deploy import require_deployable
 from dark_halo_scope.models.lens_finder import LensFinder6CH
 from dark_halo_scope.models.predict import predictor
 from dark_halo_scope.models.weights import load_model, save_model
@@ -129,3 +132,69 @@ def test_weights_outside_the_models_folder_are_refused(best_json: Path, uri: str
     write_json(best_json, best)
     with pytest.raises(BadInputError, match="outside"):
         load_model(best_json)
+
+
+@pytest.mark.parametrize("source", [None, *CONTROL_SOURCES])
+def test_a_loaded_network_sees_what_the_trained_one_saw(
+    tmp_path: Path, small_settings: ModelSettings, stamps: np.ndarray, rows: pa.Table, source: str | None
+) -> None:
+    """Inference has training's normalisation, control channels and what they learned included."""
+    trained = Preprocess6CH(
+        PreprocessSettings.model_validate(
+            {"annulus_inner_pix": 20, "clip_low": -4, "clip_high": 7, "residual_sigma_pix": 2, "control_source": source}
+        )
+    )
+    controls = stamps + np.random.default_rng(9).normal(0, 0.01, stamps.shape).astype(np.float16)
+    if trained.needs_library:
+        host = np.exp(-np.hypot(*np.meshgrid(np.arange(64) - 31.5, np.arange(64) - 31.5)) / 3)
+        trained.set_library(controls[:4] + host)
+    torch.manual_seed(2)
+    model = LensFinder6CH(small_settings, trained.channels).eval()
+    best = tmp_path / "best.json"
+    write_json(best, save_model(best, model, trained, {}))
+
+    meta = torch.tensor(np.stack([rows["psfsize_r"].to_numpy(), rows["psfdepth_r"].to_numpy()], 1)).float()
+    with torch.no_grad():
+        as_trained = model(trained(torch.from_numpy(stamps), torch.from_numpy(controls)), meta).numpy()
+    loaded, preprocess, card = load_model(best)
+    predict = predictor(loaded, preprocess, CPU, batch_size=3)
+    np.testing.assert_allclose(predict(stamps, rows, controls=controls), as_trained, atol=1e-5)
+    assert card["deployable"] is (source != "paired_oracle")
+    if source == "paired_oracle":
+        with pytest.raises(BadInputError, match="never deployed"):
+            predict(stamps, rows)
+        with pytest.raises(BadInputError, match=r"best\.json.*paired_oracle.*never deployed.*azimuthal_median_self"):
+            require_deployable(card, best)
+    else:
+        np.testing.assert_array_equal(predict(stamps, rows), predict(stamps, rows, controls=controls))
+        require_deployable(card, best)
+
+
+def test_another_normalisation_than_trainings_would_be_noticed(
+    best_json: Path, small_model: LensFinder6CH, stamps: np.ndarray, rows: pa.Table
+) -> None:
+    """The earlier scorer normalised over the whole stamp whatever training did."""
+    model, preprocess, _ = load_model(best_json)
+    images = stamps + 0.5 * np.exp(-np.hypot(*np.meshgrid(np.arange(64) - 31.5, np.arange(64) - 31.5)) / 6)
+    whole = Preprocess6CH(preprocess.settings.model_copy(update={"annulus_inner_pix": 0.0}))
+    ours, theirs = (predictor(model, each, CPU)(images, rows) for each in (preprocess, whole))
+    assert np.abs(ours - theirs).max() > 0.01
+
+
+def test_a_network_of_the_time_before_control_channels_can_be_deployed() -> None:
+    require_deployable({"preprocessing": {}}, Path("best.json"))
+
+
+def test_weights_without_what_preprocessing_learned_are_refused(
+    tmp_path: Path, small_settings: ModelSettings, stamps: np.ndarray
+) -> None:
+    best = tmp_path / "best.json"
+    settings = PreprocessSettings.model_validate({"control_source": "matched_lrg", "residual": False})
+    preprocess = Preprocess6CH(settings)
+    preprocess.set_library(stamps)
+    write_json(best, save_model(best, LensFinder6CH(small_settings), preprocess, {}))
+    card = json.loads(best.read_text())
+    card["preprocessing"]["control_source"] = "rot180_self"
+    write_json(best, card)
+    with pytest.raises(BadInputError, match=r"keeps nothing and .*control\.library.* was saved"):
+        load_model(best)

@@ -20,9 +20,9 @@ from dark_halo_scope.images.symmetries import DIHEDRAL, dihedral
 
 MATCH_RADIUS_PIX = 8.0  # profiles are compared out to here: 2.1", where a galaxy stands above its noise
 CORE_RADIUS_PIX = 4.0  # whose flux scales the median galaxy
-# Background noise of a stamp and of a library galaxy that agree better than this are of the same piece of sky. Other
-# galaxies reach 0.1; the same one keeps 0.56 under the widest blur of augmentation.
-SAME_SKY_CORRELATION = 0.3
+# Background noise of a stamp and of a library galaxy that agree better than this are of the same piece of sky. On the
+# embedded survey others stay below 0.39, and the same galaxy above 0.56 under the widest blur of augmentation.
+SAME_SKY_CORRELATION = 0.45
 NOISE_CLIP = 4.5  # median absolute deviations, or 3 sigma: neighbours would decide the correlation otherwise
 CANDIDATES = 4  # stamps looked at for each one of the library: one galaxy bears several arcs
 R_BAND = 1
@@ -172,12 +172,14 @@ class MatchedLRG(LibrarySource):
     softening: torch.Tensor
     noise: torch.Tensor
     annulus: torch.Tensor
+    blur: torch.Tensor
 
-    def __init__(self, size: int, annulus_N: NDArray[np.int64]) -> None:
-        """Prepare for stamps of `size` pixels; `annulus_N` are the background's pixels."""
+    def __init__(self, size: int, annulus_N: NDArray[np.int64], blur_HH: NDArray[np.float64]) -> None:
+        """Prepare for stamps of `size` pixels; see `control_source`."""
         super().__init__(size)
         self.library = self.library.half()
         self.register_buffer("annulus", torch.from_numpy(annulus_N), persistent=False)
+        self.register_buffer("blur", torch.from_numpy(blur_HH.astype(np.float32)), persistent=False)
         for name in ("profile", "softening", "noise"):
             self.register_buffer(name, torch.zeros(0), persistent=False)
 
@@ -198,8 +200,9 @@ class MatchedLRG(LibrarySource):
         return torch.asinh(profile_BCR[..., : int(MATCH_RADIUS_PIX)] / self.softening).flatten(1)
 
     def _noise(self, x_B3HW: torch.Tensor) -> torch.Tensor:
-        """Unit vectors (B, N) of the r band's background."""
-        ring_BN = x_B3HW[:, R_BAND].flatten(1)[:, self.annulus]
+        """Unit vectors (B, N) of the r band's background, without the outskirts of galaxies, which are much alike."""
+        band_BHW = x_B3HW[:, R_BAND]
+        ring_BN = (band_BHW - self.blur @ band_BHW @ self.blur.T).flatten(1)[:, self.annulus]
         scale_B1 = ring_BN.abs().median(dim=1, keepdim=True).values.clamp_min(torch.finfo(torch.float32).tiny)
         clipped_BN = (ring_BN / scale_B1).clamp(-NOISE_CLIP, NOISE_CLIP)
         return torch.nn.functional.normalize(clipped_BN - clipped_BN.mean(dim=1, keepdim=True), dim=1)
@@ -230,8 +233,17 @@ class MedianLRGTemplate(LibrarySource):
         return self.rings.core_flux(self.rings(y_B3HW)) * self.library
 
 
-def control_source(name: ControlSourceName, size: int, annulus_N: NDArray[np.int64]) -> ControlSource:
-    """The source called `name`, for stamps of `size` pixels whose background lies in `annulus_N`."""
+def control_source(
+    name: ControlSourceName, size: int, annulus_N: NDArray[np.int64], blur_HH: NDArray[np.float64]
+) -> ControlSource:
+    """The source called `name`.
+
+    Args:
+        name: see the classes.
+        size: pixels of a stamp's side.
+        annulus_N: pixels of the background, by their place in the flattened stamp.
+        blur_HH: matrix that blurs a column of pixels; what it takes away from the background is its noise.
+    """
     match name:
         case "azimuthal_median_self":
             return AzimuthalMedianSelf(size)
@@ -242,7 +254,7 @@ def control_source(name: ControlSourceName, size: int, annulus_N: NDArray[np.int
         case "paired_oracle":
             return PairedOracle()
         case "matched_lrg":
-            return MatchedLRG(size, annulus_N)
+            return MatchedLRG(size, annulus_N, blur_HH)
         case "median_lrg_template":
             return MedianLRGTemplate(size)
 

@@ -85,7 +85,7 @@ class Preprocess6CH(torch.nn.Module):
         self.register_buffer("annulus", torch.from_numpy(annulus), persistent=False)
         self.register_buffer("blur", torch.from_numpy(blur.astype(np.float32)), persistent=False)
         named = settings.control_source
-        self.control = None if named is None else control_source(named, size, annulus)
+        self.control = None if named is None else control_source(named, size, annulus, blur)
 
     @property
     def channels(self) -> int:
