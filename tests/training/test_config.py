@@ -48,6 +48,10 @@ def test_the_negative_control_differs_in_its_hard_negatives_alone(project_root: 
         ({"loss": {"pair_ranking": 0.5}}, "per_pair: all"),
         ({"lr": 1e-3}, "Extra inputs"),
         ({"optimizer": {"lr": float("nan")}}, "finite number"),
+        (
+            {"preprocessing": {"control_source": "azimuthal_median_self"}, "augmentation": {"shift_pix": 2}},
+            "shift_pix moves galaxies off the centre",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_the_start(wrong: dict[str, Any], message: str) -> None:

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dark_halo_scope.core.config import Settings
 from dark_halo_scope.evaluation.config import GateSettings
-from dark_halo_scope.images.preprocess_config import AugmentSettings, PreprocessSettings
+from dark_halo_scope.images.preprocess_config import CENTRED_SOURCES, AugmentSettings, PreprocessSettings
 from dark_halo_scope.images.samplers import SamplerSettings, SelectionSettings
 from dark_halo_scope.models.config import ModelSettings
 
@@ -223,4 +223,9 @@ class TrainSettings(Settings):
             )
         if self.optimizer.warmup_epochs >= self.epochs:
             raise ValueError("optimizer.warmup_epochs must be fewer than epochs")
+        source = self.preprocessing.control_source
+        if source in CENTRED_SOURCES and self.augmentation.shift_pix:
+            raise ValueError(
+                f"augmentation.shift_pix moves galaxies off the centre, where {source} has its control; set it to 0"
+            )
         return self
