@@ -1,6 +1,7 @@
 """Results of a generation on disk, as tables read them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 from dark_halo_scope.core.files import write_json
 from dark_halo_scope.core.manifest import attempt
 from dark_halo_scope.evaluation.gate_check import sealed
+from dark_halo_scope.training.history import write_history
 
 VALUES = {"G1": 0.50, "G2": 0.55, "G3": 0.90, "G4": 0.04, "G5": None}
 
@@ -57,7 +59,10 @@ def write_stage(
     place = folder / name / stage
     card = {"generation": name, "stage": stage, "dataset": "pairs", "epoch": 1, "val_auc": 0.9}
     write_json(place / "best.json", card | {"weights": {"sha256": weights}})
-    write_json(place / "history.json", {"best_epoch": 1, "epochs": [{"epoch": index} for index in range(epochs)]})
+    numbers = {"train_loss": 0.4, "val_loss": 0.5, "val_auc": 0.9, "val_auc_hard_negative": 0.8}
+    history = [{"epoch": epoch, **numbers} for epoch in range(epochs)]
+    trained = SimpleNamespace(best=history[1], history=history, decisions=[])
+    write_history(place / "history.json", trained, "dark_halo_scope.training.train", {}, [])
     if minutes is not None:
         times = {"started": "2026-01-01T00:00:00+00:00", "finished": f"2026-01-01T00:{int(minutes):02d}:30+00:00"}
         write_json(place / "best.provenance.json", times)
