@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.errors import BadInputError, ConfigError
 from dark_halo_scope.core.files import read_json
 from dark_halo_scope.core.manifest import attempt
+from dark_halo_scope.images.preprocess_config import PreprocessSettings
 from dark_halo_scope.training import preflight
 from dark_halo_scope.training.config import TrainSettings
 
@@ -88,6 +90,24 @@ def test_a_batch_of_arcs_far_below_the_psf_fails(inputs: preflight.Inputs) -> No
 def test_the_configured_network_runs(inputs: preflight.Inputs) -> None:
     assert found(preflight.check_forward, inputs).startswith("small_cnn, ")
     assert "15 logits" in found(preflight.check_forward, inputs)
+
+
+@pytest.mark.parametrize("source", ["azimuthal_median_self", "paired_oracle", "matched_lrg"])
+def test_a_paired_network_gets_the_control_channels_that_training_gives_it(
+    inputs: preflight.Inputs, source: str
+) -> None:
+    paired = SETTINGS.model_copy(
+        update={"preprocessing": PreprocessSettings.model_validate({"control_source": source})}
+    )
+    inputs = replace(inputs, settings=paired)
+    assert f"shape (15, 9, {toys.SIZE}, {toys.SIZE})" in found(preflight.check_batch, inputs)
+    assert "15 logits" in found(preflight.check_forward, inputs)
+
+
+def test_metadata_that_know_the_label_stop_a_run_before_it_starts(inputs: preflight.Inputs) -> None:
+    leaking = SETTINGS.model_copy(update={"model": SETTINGS.model.model_copy(update={"meta_columns": ("arc_snr",)})})
+    with pytest.raises(ConfigError, match=r"arc_snr .* would leak the label"):
+        preflight.check_batch(replace(inputs, settings=leaking))
 
 
 def test_gates_run_without_a_model(inputs: preflight.Inputs) -> None:

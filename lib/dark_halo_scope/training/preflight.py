@@ -37,6 +37,7 @@ from dark_halo_scope.evaluation.pairs import (
 )
 from dark_halo_scope.evaluation.shortcuts import PairSample, measure_shortcuts
 from dark_halo_scope.images.codec import decode_stamp
+from dark_halo_scope.images.control_sources import control_library
 from dark_halo_scope.images.packed import open_packed
 from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.images.samplers import KINDS, NEGATIVE, BatchPlan, class_mix, epoch_plan
@@ -45,6 +46,7 @@ from dark_halo_scope.survey.cache_coadds import FILES, load_brick
 from dark_halo_scope.survey.description import load_survey
 from dark_halo_scope.training.config import TrainSettings
 from dark_halo_scope.training.data import Batch, TrainingData
+from dark_halo_scope.training.metadata_guard import refuse_leaks
 
 MODULE = "dark_halo_scope.training.preflight"
 
@@ -158,7 +160,7 @@ def check_stamps(inputs: Inputs) -> str:
 def check_batch(inputs: Inputs) -> str:
     """One batch as training makes it: shape, classes, and theta_E over PSF."""
     data, preprocess, batch, plan = _first_batch(inputs)
-    x_B6HW = preprocess(batch.images)
+    x_B6HW = preprocess(batch.images, batch.controls)
     shape = (len(plan), preprocess.channels, data.size, data.size)
     if tuple(x_B6HW.shape) != shape or not bool(torch.isfinite(x_B6HW).all()):
         raise BadInputError(f"A batch has shape {tuple(x_B6HW.shape)} where {shape} is due, or is not finite.")
@@ -187,7 +189,7 @@ def check_forward(inputs: Inputs) -> str:
     model = LensFinder6CH(settings.model, preprocess.channels).to(_device())
     model.eval()
     with torch.inference_mode():
-        logits = model(preprocess(batch.images), batch.meta)
+        logits = model(preprocess(batch.images, batch.controls), batch.meta)
     if tuple(logits.shape) != (len(plan),) or not bool(torch.isfinite(logits).all()):
         raise BadInputError(f"{settings.model.backbone} gave logits {tuple(logits.shape)}, or not finite ones.")
     p = torch.sigmoid(logits)
@@ -293,9 +295,14 @@ def _device() -> torch.device:
 
 def _first_batch(inputs: Inputs) -> tuple[TrainingData, Preprocess6CH, Batch, BatchPlan]:
     """The first batch of epoch 0, as training would draw it without mined negatives, and its plan."""
-    settings = inputs.settings
-    data = TrainingData(open_packed(inputs.packed, "train"), settings, _device())
-    preprocess = Preprocess6CH(settings.preprocessing, data.size).to(_device())
+    settings, split = inputs.settings, open_packed(inputs.packed, "train")
+    preprocess = Preprocess6CH(settings.preprocessing, int(split.positive.shape[-1])).to(_device())
+    data = TrainingData(split, settings, _device(), controls=preprocess.needs_controls)
+    labels, rows = data.labels_and_meta()
+    refuse_leaks(settings.model.meta_columns, rows, labels, settings.model.meta_auc_limit)
+    if preprocess.needs_library:
+        rng = np.random.default_rng(settings.seed)
+        preprocess.set_library(control_library(split.control, settings.preprocessing.library_size, rng))
     plan = epoch_plan(settings.sampler, data.pairs_N, data.pool_M, data.variants, settings.seed, epoch=0)[0]
     return data, preprocess, data.batch(plan), plan
 
