@@ -28,6 +28,13 @@ CANDIDATES = 4  # stamps looked at for each one of the library: one galaxy bears
 R_BAND = 1
 
 
+def _ascending(values: torch.Tensor) -> torch.Tensor:
+    if values.device.type != "cpu" or values.requires_grad:
+        return values.sort(dim=-1).values
+    # NumPy sorts short rows with the processor's vectors, in a sixth of torch's time.
+    return torch.from_numpy(np.sort(values.numpy(), axis=-1))
+
+
 class RingMedians(torch.nn.Module):
     """Medians over rings one pixel wide about the stamp's centre, out to its edge: an arc is never half of a ring."""
 
@@ -65,9 +72,11 @@ class RingMedians(torch.nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Profile (B, C, R): the median of each ring, of an even number of pixels the mean of the middle two."""
-        values_BCRK = x_BCHW.flatten(2)[:, :, self.index].masked_fill(~self.member, torch.inf)
-        ordered_BCRK = values_BCRK.sort(dim=-1).values
-        return ordered_BCRK.gather(-1, self.middle.expand(*ordered_BCRK.shape[:2], -1, -1)).mean(-1)
+        pixels_NP = x_BCHW.flatten(2).flatten(0, 1)
+        values_NRK = pixels_NP.index_select(1, self.index.flatten()).unflatten(1, self.index.shape)
+        ordered_NRK = _ascending(values_NRK.masked_fill(~self.member, torch.inf))
+        profile_NR = ordered_NRK.gather(2, self.middle.expand(len(ordered_NRK), -1, -1)).mean(2)
+        return profile_NR.unflatten(0, x_BCHW.shape[:2])
 
     def image(self, profile_BCR: torch.Tensor) -> torch.Tensor:
         """The round image (B, C, H, W) of a profile."""
