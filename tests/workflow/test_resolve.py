@@ -133,7 +133,6 @@ def test_a_stage_that_cannot_be_trained_is_refused_before_anything_runs(
     [
         ({"one": "two", "two": "one"}, "hard negatives of itself through one <- two <- one"),
         ({"one": "one"}, "hard negatives of itself"),
-        ({"one": "two", "two": "three"}, "two takes its hard negatives of 'three', which does not exist"),
     ],
 )
 def test_hard_negatives_come_from_generations_that_do_not_wait_for_this_one(
@@ -142,6 +141,12 @@ def test_hard_negatives_come_from_generations_that_do_not_wait_for_this_one(
     files = {name: f"dataset: any\nhard_negatives_of: {source}" for name, source in generations.items()}
     with pytest.raises(ConfigError, match=sentence):
         resolve(config(**files), "sky")
+
+
+@pytest.mark.parametrize("key", ["negative_control_of", "ablation_of", "hard_negatives_of"])
+def test_a_generation_that_another_names_exists(config: Callable[..., Path], key: str) -> None:
+    with pytest.raises(ConfigError, match=f"one has {key}: three, which does not exist; there are: one, two"):
+        resolve(config(one=f"{{dataset: any, {key}: three}}", two="dataset: any"), "sky")
 
 
 def test_tables_are_of_generations_and_of_ablations_after_their_base(config: Callable[..., Path]) -> None:

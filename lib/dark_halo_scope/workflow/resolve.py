@@ -151,6 +151,7 @@ def resolve(config_directory: Path, survey: str) -> Resolved:
         return {name: validate(model, values[name], str(paths[name])) for name in paths}
 
     generations = read_all("generations", survey_file.overrides.generations, GenerationFile)
+    _refuse_unknown_generations(generations)
     _refuse_circles({name: file.hard_negatives_of for name, file in generations.items()})
     _refuse_two_bases({name: file.ablation_of for name, file in generations.items() if file.ablation_of is not None})
     return Resolved(
@@ -158,6 +159,18 @@ def resolve(config_directory: Path, survey: str) -> Resolved:
         datasets=read_all("datasets", survey_file.overrides.datasets, DatasetFile),
         generations=generations,
     )
+
+
+def _refuse_unknown_generations(generations: Mapping[str, GenerationFile]) -> None:
+    """Generations name one another; every one that is named exists."""
+    for name, file in generations.items():
+        for key in ("negative_control_of", "ablation_of", "hard_negatives_of"):
+            other = getattr(file, key)
+            if other is not None and other not in generations:
+                raise ConfigError(
+                    f"The generation {name} has {key}: {other}, which does not exist; there are: "
+                    f"{', '.join(generations)}."
+                )
 
 
 def _refuse_two_bases(base_of: Mapping[str, str]) -> None:
@@ -171,15 +184,10 @@ def _refuse_two_bases(base_of: Mapping[str, str]) -> None:
 
 
 def _refuse_circles(mined_of: Mapping[str, str | None]) -> None:
-    """Each generation's hard negatives come from one that exists, and from no one that waits for this one's."""
+    """Each generation's hard negatives come from one that does not wait for this one's."""
     for name in mined_of:
         line = [name]
         while (source := mined_of[line[-1]]) is not None:
-            if source not in mined_of:
-                raise ConfigError(
-                    f"The generation {line[-1]} takes its hard negatives of {source!r}, which does not exist; there "
-                    f"are: {', '.join(mined_of)}."
-                )
             if source in line:
                 raise ConfigError(
                     f"The generation {source} takes hard negatives of itself through {' <- '.join([*line, source])}; "
