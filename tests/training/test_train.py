@@ -14,15 +14,22 @@ from dark_halo_scope.images.packed import open_packed
 from dark_halo_scope.models.predict import predictor
 from dark_halo_scope.models.weights import load_model
 from dark_halo_scope.training import train
+from dark_halo_scope.training.history import read_history
 
-from .toys import toy_settings, write_packed, write_toy_split
+from .toys import toy_settings, write_mined, write_packed, write_toy_split
+
+# Of so few images any column's own AUC lies far from one half by chance.
+LENIENT = {**toy_settings().model.model_dump(), "meta_auc_limit": 1.0}
 
 
 @pytest.fixture
 def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A packed dataset of two splits; the working directory is the results' parent."""
     monkeypatch.chdir(tmp_path)
-    splits = {"train": write_toy_split(tmp_path / "train", 16, 1), "val": write_toy_split(tmp_path / "val", 8, 2)}
+    splits = {
+        "train": write_toy_split(tmp_path / "train", 16, 1, negatives=4),
+        "val": write_toy_split(tmp_path / "val", 8, 2, negatives=4),
+    }
     return write_packed(Path("results/datasets/toys/packed.json"), splits)
 
 
@@ -97,3 +104,31 @@ def test_a_backbone_that_needs_the_network_fails_before_any_result(
     with pytest.raises(ConfigError, match="checkpoint_path"):
         train.main(arguments(packed, model={"backbone": "convnext_atto"}))
     assert not BEST.exists()
+
+
+def test_a_second_stage_says_what_it_started_from_and_other_weights_are_another_run(packed: Path) -> None:
+    train.main(arguments(packed))
+    first = json.loads(BEST.read_text())["weights"]["sha256"]
+    results = Path("results/gen5_prime/second")
+    second = ["--output", str(results / "best.json"), "--history", str(results / "history.json"), "--stage", "second"]
+    second += ["--checkpoints", str(results / "checkpoints"), "--start", str(BEST), "--hard-negatives"]
+    train.main([*arguments(packed), *second])
+    best = json.loads((results / "best.json").read_text())
+    assert (best["stage"], best["start_sha256"], best["hard_negatives_sha256"]) == ("second", first, None)
+    assert best["weights"]["sha256"] != first
+    history = read_history(results / "history.json")
+    assert history.table.num_rows == 2
+    assert str(BEST) in json.dumps(json.loads((results / "best.provenance.json").read_text()))
+
+
+def test_mined_negatives_join_the_pool_and_are_named_in_best_json(packed: Path, tmp_path: Path) -> None:
+    mined = write_mined(Path("results/gen3/hard_negatives.json"), 6)
+    sampler = {"batch_pairs": 8, "per_pair": "all", "negative_prob": 0.2}
+    train.main([*arguments(packed, sampler=sampler, model=LENIENT), "--hard-negatives", str(mined)])
+    assert json.loads(BEST.read_text())["hard_negatives_sha256"] == load_manifest(mined).sha256
+
+
+@pytest.mark.parametrize("option", ["--start", "--hard-negatives"])
+def test_two_files_where_one_is_meant_are_refused(packed: Path, option: str) -> None:
+    with pytest.raises(ConfigError, match=f"{option} takes one file and got 2"):
+        train.main([*arguments(packed), option, "a.json", "b.json"])

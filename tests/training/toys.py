@@ -122,3 +122,12 @@ def write_packed(path: Path, splits: Mapping[str, ToySplit]) -> Path:
             }
         )
     return path
+
+
+def write_mined(path: Path, count: int) -> Path:
+    """Mined hard negatives, whose manifest is `path`."""
+    with attempt(path, "hard_negatives", "dark_halo_scope.images.pack", {}, []) as work:
+        np.save(work.prefix / "negative.npy", toy_galaxies(count, 9))
+        pq.write_table(toy_rows("mined", count, 9), work.prefix / "negative_rows.parquet")
+        work.publish(rows_out=count, facts={"size": SIZE, "bands": "grz"})
+    return path

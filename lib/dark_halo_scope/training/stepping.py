@@ -4,6 +4,7 @@ What a step saw stays on the device until somebody asks: a host that waits for e
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -215,7 +216,10 @@ def compiles(settings: TrainSettings, device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def algorithms(settings: TrainSettings, device: torch.device) -> Iterator[None]:
-    """Let torch choose the fastest algorithms, or only those that are deterministic; as before afterwards."""
+    """Let torch choose the fastest algorithms, or only those that are deterministic; as before afterwards.
+
+    cuBLAS reads its variable when a process first multiplies on a GPU, and later changes of it mean nothing.
+    """
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -223,6 +227,7 @@ def algorithms(settings: TrainSettings, device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.benchmark,
     )
     if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic = settings.deterministic
     torch.backends.cudnn.benchmark = device.type == "cuda" and not settings.deterministic
