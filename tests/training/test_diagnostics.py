@@ -162,16 +162,26 @@ def test_failed_checks_are_those_that_were_measured() -> None:
     assert {record["name"] for record in failed(checks)} == {"gradient_norm"}
 
 
-@pytest.mark.parametrize(("value", "n", "passed"), [(0.4, 60, True), (0.1, 60, False), (0.4, 19, None)])
-def test_saliency_must_exceed_the_annulus_share_of_the_area(value: float, n: int, passed: bool | None) -> None:
-    record = saliency_check(9, {"value": value, "area": 0.2, "n": n, "standard_error": 0.01}, SETTINGS)
+@pytest.mark.parametrize(
+    ("value", "high", "n", "passed"),
+    [
+        (0.30, 0.27, 60, True),
+        (0.30, 0.31, 60, False),  # any network of this kind may look there
+        (0.15, 0.10, 60, False),  # elsewhere all the same
+        (0.30, 0.10, 19, None),
+    ],
+)
+def test_saliency_must_exceed_the_area_and_untrained_networks(
+    value: float, high: float, n: int, passed: bool | None
+) -> None:
+    record = saliency_check(9, {"value": value, "untrained_high": high, "area": 0.2, "n": n}, SETTINGS)
     assert record["passed"] is passed
     assert record["area"] == 0.2
 
 
 def test_saliency_of_nothing_is_not_measured() -> None:
-    record = saliency_check(9, {"value": None, "area": None, "n": 0, "standard_error": None}, SETTINGS)
-    assert record["passed"] is None
+    share = {"value": None, "untrained_high": None, "area": None, "n": 0}
+    assert saliency_check(9, share, SETTINGS)["passed"] is None
 
 
 def small_network(meta_columns: tuple[str, ...] = ("psfsize_r",)) -> LensFinder6CH:

@@ -85,14 +85,14 @@ def epoch_checks(
 
 
 def saliency_check(epoch: int, share: Mapping[str, Any], settings: DiagnosticSettings) -> Record:
-    """The check of what `saliency.annulus_share` measured: the arc annulus gets more than its share of the area."""
-    count, area = int(share["n"]), share["area"]
-    criterion = "attribution in the arc annulus above the annulus' share of the area"
+    """The check of what `saliency.annulus_share` measured: training made the network look where arcs are."""
+    count, value = int(share["n"]), share["value"]
+    criterion = "attribution in the arc annulus above its share of the area and what untrained networks reach"
     if count < settings.min_count:
-        check = unmeasured("saliency", share["value"], count, criterion, too_few(count, "positives", settings))
+        check = unmeasured("saliency", value, count, criterion, too_few(count, "positives", settings))
     else:
-        check = measured("saliency", share["value"], count, criterion, share["value"] > area)
-    return {"kind": "check", "epoch": epoch, **check, "area": area, "standard_error": share["standard_error"]}
+        check = measured("saliency", value, count, criterion, value > max(share["area"], share["untrained_high"]))
+    return {"kind": "check", "epoch": epoch, **share, **check}
 
 
 def failed(checks: Sequence[Record]) -> list[Record]:
