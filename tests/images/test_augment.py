@@ -6,7 +6,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dark_halo_scope.images.augment import apply_augmentation, augment, dihedral_each, draw_augmentation
+from dark_halo_scope.images.augment import (
+    apply_augmentation,
+    augment,
+    dihedral_by_choice,
+    dihedral_each,
+    draw_augmentation,
+)
 from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.images.preprocess_config import AugmentSettings, PreprocessSettings
 from dark_halo_scope.images.symmetries import dihedral
@@ -38,6 +44,9 @@ def test_each_image_gets_its_own_symmetry_in_all_bands() -> None:
     for index in range(8):
         assert torch.equal(turned[index : index + 1], dihedral(x[index : index + 1], index))
     assert turned.is_contiguous()
+    as_on_a_gpu = dihedral_by_choice(x, elements)
+    assert torch.equal(as_on_a_gpu, turned)
+    assert as_on_a_gpu.is_contiguous()
 
 
 def test_every_symmetry_is_drawn_about_equally_often() -> None:
@@ -176,3 +185,18 @@ def test_draws_come_from_one_stream_in_a_fixed_order() -> None:
 def test_changes_beyond_what_the_sky_does_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValidationError, match="less than or equal"):
         AugmentSettings.model_validate({name: value})
+
+
+@pytest.mark.gpu
+def test_a_gpu_augments_as_the_cpu_does_but_for_the_noise() -> None:
+    settings = AugmentSettings.model_validate({**EVERYTHING, "noise_sigma": 0.0})
+    on_cpu, _ = augment(images(16), settings, PREPROCESS, torch.Generator().manual_seed(7))
+    preprocess = Preprocess6CH(PreprocessSettings()).cuda()
+    on_gpu, _ = augment(images(16).cuda(), settings, preprocess, torch.Generator().manual_seed(7))
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, atol=1e-5, rtol=1e-4)
+    noisy = AugmentSettings.model_validate({"dihedral": False, "noise_sigma": 0.1})
+    first, second = (
+        augment(images(16).cuda(), noisy, preprocess, torch.Generator().manual_seed(7))[0] for _ in range(2)
+    )
+    assert torch.equal(first, second)
+    assert (first.cpu() - images(16)).std() == pytest.approx(0.1, rel=0.05)

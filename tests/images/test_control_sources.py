@@ -291,3 +291,14 @@ def test_a_library_is_a_seeded_choice_of_different_finite_stamps() -> None:
     assert len(control_library(controls, 100, np.random.default_rng(1))) == 5
     with pytest.raises(BadInputError, match="finite"):
         control_library(np.full((2, 3, 8, 8), np.nan), 3, np.random.default_rng(1))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("source", CONTROL_SOURCES)
+def test_a_gpu_makes_the_channels_that_the_cpu_makes(source: str) -> None:
+    controls = tensor(galaxies([1.1, 2.9], seed=1))
+    stamps = controls + tensor(arc())
+    preprocess = paired(source)
+    on_cpu = preprocess(stamps, controls)
+    on_gpu = preprocess.cuda()(stamps.cuda(), controls.cuda())
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, atol=1e-3, rtol=1e-3)
