@@ -85,9 +85,9 @@ def dihedral_each(x_BCHW: torch.Tensor, element_B: torch.Tensor) -> torch.Tensor
 
 
 def dihedral_by_choice(x_BCHW: torch.Tensor, element_B: torch.Tensor) -> torch.Tensor:
-    """The same by three choices for the whole batch: a GPU would wait to know which images are in which of eight groups.
+    """The same by three choices for the whole batch, where making groups would let the device wait for the host.
 
-    A CPU makes groups several times as fast.
+    On a CPU groups are faster.
     """
     element_B111 = element_B.to(x_BCHW.device)[:, None, None, None]
     x_BCHW = torch.where((element_B111 & 1).bool(), x_BCHW.flip(-1), x_BCHW)
