@@ -25,7 +25,7 @@ from dark_halo_scope.images.samplers import (
     epoch_plan,
 )
 from dark_halo_scope.training.config import TrainSettings
-from dark_halo_scope.training.data import Batch, TrainingData, prefetch, select_pairs
+from dark_halo_scope.training.data import Batch, TrainingData, _copied, prefetch, select_pairs
 
 from .toys import ToySplit, toy_settings
 
@@ -309,6 +309,20 @@ def test_images_of_one_kind_are_read_by_row(toy_split: MakeSplit) -> None:
         assert images.dtype == np.float32
         np.testing.assert_array_equal(images, getattr(split, kind)[rows].astype(np.float32))
     assert data.images("negative", np.array([4]))[0, 0, 0, 0] == 1000
+
+
+def test_what_lies_on_the_device_makes_the_same_batches(toy_split: MakeSplit, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = toy_split("train", 20, 1, negatives=10)
+    split = replace(split, extra={"second": np.array(split.hard_negative) + np.float16(1)})
+    settings = toy_settings(sampler={"per_pair": "all", "batch_pairs": 7, "negative_prob": 0.3})
+    mapped = TrainingData(split, settings, CPU, mined(3), controls=True)
+    resident = TrainingData(split, settings, CPU, mined(3), controls=True)
+    monkeypatch.setattr(resident, "_resident", tuple(_copied(array, CPU) for array in resident._arrays))
+    assert resident.resident
+    for plan in plans_of(mapped, settings):
+        expected, batch = mapped.batch(plan), resident.batch(plan)
+        for name in ("images", "controls", "meta", "labels", "targets", "weights"):
+            assert torch.equal(getattr(batch, name), getattr(expected, name)), name
 
 
 @pytest.mark.gpu

@@ -290,6 +290,35 @@ def test_controls_reach_a_network_that_is_shown_them_under_the_images_own_draw(
         torch.testing.assert_close(controls, torch.zeros(8), atol=1e-6, rtol=0)
 
 
+def test_each_epoch_augments_an_image_anew_and_each_image_of_a_batch_in_its_own_way(
+    toy_split: MakeSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier pipeline fixed the seed of each sample, so that every epoch showed the same picture."""
+    seen = []
+    forward = Preprocess6CH.forward
+
+    def watched(
+        self: Preprocess6CH, x: torch.Tensor, controls: torch.Tensor | None = None, check: bool = True
+    ) -> torch.Tensor:
+        if not check:
+            seen.append(x)
+        return forward(self, x, controls, check)
+
+    monkeypatch.setattr(Preprocess6CH, "forward", watched)
+    settings = toy_settings(epochs=6, sampler={"batch_pairs": 24, "per_pair": "all"}, validation={"patience": None})
+    run = trainer(toy_split, settings)
+    train(run)
+    plain = torch.from_numpy(run.train_data.images("positive", np.arange(24)))
+    shown_ENCHW = torch.stack([batch[:24] for batch in seen])
+    assert shown_ENCHW.shape == (6, 24, 3, 64, 64)
+    pictures = [len(torch.unique(image_ECHW, dim=0)) for image_ECHW in shown_ENCHW.transpose(0, 1)]
+    assert min(pictures) >= 2
+    assert np.mean(pictures) > 3
+    turned = (shown_ENCHW != plain).flatten(2).any(2).sum(1)
+    assert ((turned > 8) & (turned < 24)).any(), "an eighth of the symmetries is none"
+    torch.testing.assert_close(shown_ENCHW.sum((2, 3, 4)), plain.sum((1, 2, 3)).expand(6, -1), rtol=1e-4, atol=1e-2)
+
+
 def test_a_library_of_galaxies_is_made_of_training_controls_by_the_seed(toy_split: MakeSplit) -> None:
     def library(seed: int) -> torch.Tensor:
         source = {"control_source": "matched_lrg", "library_size": 6}

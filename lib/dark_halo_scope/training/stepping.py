@@ -142,7 +142,8 @@ class Stepper:
         losses, finite = [], []
         for index, (part, batch, seed) in enumerate(zip(parts, batches, seeds, strict=True)):
             with self._unsynchronised(index + 1 < len(parts)):
-                finite.append(torch.isfinite(batch.images).all())
+                # A sum is finite where its terms are, and takes a tenth of the time of looking at each.
+                finite.append(torch.isfinite(batch.images.sum()))
                 logit_B = self._logits(part, batch, seed)
                 # Over the images of the step, wherever they are: then any number of processes has the same gradient.
                 share = (image_loss(logit_B, batch.targets, self.settings.loss) * batch.weights).sum() / images
