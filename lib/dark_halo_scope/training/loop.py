@@ -44,7 +44,7 @@ _logger = logging.getLogger(__name__)
 
 DECISIONS = "decisions.json"  # beside the checkpoints, also where training stopped for NaN
 CHECK_EVERY_CUDA = 25  # steps between looks at what a GPU computed; on the CPU every step, where looking is free
-_STEP_STREAM, _LIBRARY_STREAM = 2, 5  # of an epoch, of a run; the sampler and validation have others
+_STEP_STREAM, _LIBRARY_STREAM = 2, 8  # of an epoch, the latter of the first; the sampler has others
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Trainer:
         if start is not None:
             start.load_into(model, preprocess)
         elif preprocess.needs_library:
-            rng = np.random.default_rng(np.random.SeedSequence((settings.seed, _LIBRARY_STREAM)))
+            rng = np.random.default_rng(np.random.SeedSequence((settings.seed, 0, _LIBRARY_STREAM)))
             preprocess.set_library(control_library(train.control, settings.preprocessing.library_size, rng))
         self.preprocess = preprocess.to(device)
         model.to(device).to(memory_format=torch.channels_last)
