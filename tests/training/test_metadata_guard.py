@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from dark_halo_scope.core.errors import BadInputError, ConfigError
+from dark_halo_scope.evaluation.metrics import auc
 from dark_halo_scope.training.metadata_guard import refuse_leaks
 
 N = 400
@@ -40,9 +41,16 @@ def test_a_column_that_tells_the_classes_apart_in_either_direction_is_refused_wi
 ) -> None:
     with pytest.raises(ConfigError, match=column) as refused:
         refuse_leaks(("psfsize_r", column), ROWS, LABELS, 0.6)
-    assert low < float(str(refused.value).split("AUC ")[1].split(")")[0]) < high
+    assert low < float(str(refused.value).split("AUC ")[1].split(" ")[0]) < high
     assert "psfsize_r" not in str(refused.value)
     refuse_leaks((column,), ROWS, LABELS, 1.0)
+
+
+def test_what_chance_does_to_a_few_images_is_no_leak() -> None:
+    few = pa.table({"psfsize_r": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9]})
+    labels = np.array([0, 1, 0, 0, 1, 0, 1, 1, 0, 1.0])
+    assert auc(labels.astype(int), few["psfsize_r"].to_numpy()) > 0.6
+    refuse_leaks(("psfsize_r",), few, labels, 0.6)
 
 
 def test_one_class_alone_has_no_auc_and_only_names_are_judged() -> None:

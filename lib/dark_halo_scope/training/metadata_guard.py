@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dark_halo_scope.core.errors import ConfigError
-from dark_halo_scope.evaluation.metrics import auc
+from dark_halo_scope.evaluation.intervals import delong
 from dark_halo_scope.models.config import leak_reason
 from dark_halo_scope.models.predict import meta_array
 
@@ -18,8 +18,9 @@ def refuse_leaks(columns: Sequence[str], rows: pa.Table, labels_N: NDArray[np.fl
     Args:
         columns: of metadata that the network would be given.
         rows: what training shows, (N), with these columns.
-        labels_N: 1 for lenses; where all are of one class, only names can be judged.
-        limit: the largest AUC that a column may have, in whichever direction it tells the classes apart.
+        labels_N: 1 for lenses; with fewer than two of either class, only names can be judged.
+        limit: the largest AUC that a column may have, in whichever direction it tells the classes apart: the whole 95%
+            interval must lie beyond it before a column is refused.
 
     Raises:
         ConfigError: a column is known to leak, or its AUC is above the limit; the reason or the AUC is said.
@@ -28,12 +29,16 @@ def refuse_leaks(columns: Sequence[str], rows: pa.Table, labels_N: NDArray[np.fl
     known = [f"{column} ({reason})" for column in columns if (reason := leak_reason(column)) is not None]
     if known:
         raise ConfigError(f"The metadata {', '.join(known)} would leak the label; take them out of model.meta_columns.")
-    labels_N = np.asarray(labels_N).astype(np.int64)
+    lens_N = np.asarray(labels_N) > 0.5
     meta_NM = meta_array(rows, tuple(columns))
-    if len(np.unique(labels_N)) < 2:
+    if min(lens_N.sum(), (~lens_N).sum()) < 2:
         return
-    aucs = {column: auc(labels_N, meta_NM[:, index]) for index, column in enumerate(columns)}
-    leaking = [f"{name} (AUC {value:.3f})" for name, value in aucs.items() if max(value, 1 - value) > limit]
+    leaking = []
+    for name, value_N in zip(columns, meta_NM.T, strict=True):
+        value, interval = delong(value_N[lens_N], value_N[~lens_N])
+        # Of a few dozen images chance alone makes 0.6.
+        if interval.low > limit or interval.high < 1 - limit:
+            leaking.append(f"{name} (AUC {value:.3f} [{interval.low:.3f}, {interval.high:.3f}])")
     if leaking:
         raise ConfigError(
             f"The metadata {', '.join(leaking)} alone tell lenses from the rest of what training shows, better than "
