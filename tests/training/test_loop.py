@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from dark_halo_scope.training.config import TrainSettings
 from dark_halo_scope.training.judging import Judge
 from dark_halo_scope.training.loop import DECISIONS, Trainer, TrainingResult
 from dark_halo_scope.training.start import open_start
-from dark_halo_scope.training.stepping import compiles
+from dark_halo_scope.training.stepping import Outcome, Stepper, compiles
 from dark_halo_scope.training.tracking import Tracker
 from dark_halo_scope.training.watching import TrainingDivergedError
 
@@ -340,6 +341,21 @@ def test_history_holds_what_checks_need_and_what_they_found(toy_split: MakeSplit
         assert checks["early_gradient"]["passed"] is not None
         assert 0 < checks["saliency"]["value"] < 1
     assert list(result.history[0]["gradient_norms"])[-1] == "head"
+
+
+def test_a_rate_that_leaves_the_schedule_fails_its_check(toy_split: MakeSplit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def passed() -> list[bool]:
+        checks = [check for entry in train(trainer(toy_split, toy_settings())).history for check in entry["checks"]]
+        return [check["passed"] for check in checks if check["name"] == "learning_rate"]
+
+    assert passed() == [True, True]
+    step = Stepper.step
+
+    def held(self: Stepper, *args: Any) -> Outcome[Any]:
+        return step(self, *args[:3], 3e-3, *args[4:])
+
+    monkeypatch.setattr(Stepper, "step", held)
+    assert passed() == [False, False]
 
 
 class _Notes:

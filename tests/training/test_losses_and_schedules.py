@@ -135,6 +135,36 @@ def test_every_schedule_warms_up_linearly_to_its_full_rate(schedule: str) -> Non
     np.testing.assert_allclose(rates, 1e-4 * np.array([0.2, 0.4, 0.6, 0.8, 1.0, 1.0]))
 
 
+UNEQUAL = (97, 88, 80, 73, 67, 62, 58, 55, 53, 52)  # steps of each epoch, as a falling share of rings makes them
+
+
+def rates_of_unequal_epochs(settings: OptimizerSettings) -> list[np.ndarray]:
+    return [
+        np.array([learning_rate(epoch * steps + step, steps, len(UNEQUAL), settings) for step in range(steps)])
+        for epoch, steps in enumerate(UNEQUAL)
+    ]
+
+
+def test_a_cosine_over_unequal_epochs_ends_at_its_floor_without_a_jump() -> None:
+    rates = np.concatenate(rates_of_unequal_epochs(PLAN.model_copy(update={"warmup_epochs": 2})))
+    assert rates[-1] == PLAN.lr * PLAN.final_lr_fraction
+    changes, warm = np.diff(rates), UNEQUAL[0] + UNEQUAL[1]
+    assert (changes[: warm - 1] > 0).all()
+    assert (changes[warm:] < 0).all()
+    # One step of the shortest epoch at the steepest place of the warm-up, and of the cosine.
+    assert changes.max() <= PLAN.lr / (2 * UNEQUAL[1]) * (1 + 1e-9)
+    assert -changes.min() <= PLAN.lr * np.pi / 2 / (8 * UNEQUAL[-1]) * 1.02
+
+
+def test_restarts_and_steps_keep_to_epochs_of_unequal_length() -> None:
+    restarts = RESTARTS.model_copy(update={"t_0": 3.0})
+    rising = [epoch for epoch, rates in enumerate(rates_of_unequal_epochs(restarts)) if rates[0] == restarts.lr]
+    assert rising == [0, 3, 9]
+    falling = OptimizerSettings(schedule="step", lr=1e-3, warmup_epochs=0, step_epochs=4, gamma=0.5)
+    for epoch, rates in enumerate(rates_of_unequal_epochs(falling)):
+        assert set(rates) == {1e-3 * 0.5 ** (epoch // 4)}
+
+
 def test_a_constant_rate_stays() -> None:
     settings = OptimizerSettings(schedule="constant", warmup_epochs=0)
     assert {learning_rate(step, 10, 8, settings) for step in range(80)} == {1e-4}

@@ -6,7 +6,7 @@ None of them stops a run: red flags do. A check that cannot be measured says why
 An epoch's entry holds, beside what `validation_metrics` measures: `epoch` counted from 0, `step`, `train_loss`,
 `class_mix`, `gradient_norm_max` (total norm before clipping, the largest of the epoch's steps), `gradient_norms` (see
 `gradient_norms`, of its last step), `learning_rate` (that the optimiser used last) and `learning_rate_scheduled` (that
-the schedule gives for that step).
+the schedule gives for the epoch's end).
 """
 
 from collections.abc import Mapping, Sequence

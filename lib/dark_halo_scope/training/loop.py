@@ -171,7 +171,7 @@ class Trainer:
             advance(first)
             with contextlib.closing(stream):
                 for step in parts:
-                    rate = learning_rate(state.step, len(steps), settings.epochs, settings.optimizer)
+                    rate = self._rate(state.step_in_epoch, len(steps))
                     last = state.step_in_epoch + 1 == len(steps)
                     outcome = self._step(step, islice(stream, len(step)), rate, last)
                     norms = outcome.seen or norms
@@ -195,8 +195,14 @@ class Trainer:
             "gradient_norm_max": state.largest_norm,
             "gradient_norms": norms,
             "learning_rate": self.stepper.optimizer.param_groups[0]["lr"],
-            "learning_rate_scheduled": learning_rate(state.step - 1, len(steps), settings.epochs, settings.optimizer),
+            # Of the epoch's end, whatever was counted on the way there.
+            "learning_rate_scheduled": self._rate(len(steps) - 1, len(steps)),
         }
+
+    def _rate(self, step_in_epoch: int, steps: int) -> float:
+        return learning_rate(
+            self.state.epoch * steps + step_in_epoch, steps, self.settings.epochs, self.settings.optimizer
+        )
 
     def _step(self, parts: list[Part], batches: Iterator[Batch], rate: float, last: bool) -> Outcome[dict[str, float]]:
         """One step of the optimiser; its last one of an epoch also looks at the gradients."""

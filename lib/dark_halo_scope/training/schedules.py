@@ -7,13 +7,14 @@ from dark_halo_scope.training.config import OptimizerSettings
 
 
 def learning_rate(step: int, steps_per_epoch: int, epochs: int, settings: OptimizerSettings) -> float:
-    """Learning rate of a step of the optimiser counted from 0: linear warm-up from zero, then the schedule.
+    """Learning rate of a step of the optimiser: linear warm-up from zero, then the schedule.
 
     `cosine` and `warm_restarts` begin when the warm-up ends; `step` counts epochs from the start of training.
 
     Args:
-        step: of the optimiser, which takes one for several batches where gradients accumulate.
-        steps_per_epoch: steps, not batches.
+        step: of the optimiser, which takes one for several batches where gradients accumulate; counted from 0 as if
+            all epochs were as long as the one it lies in, so that schedules keep to epochs where those differ.
+        steps_per_epoch: steps, not batches, of the epoch that the step lies in.
         epochs: of the whole run.
         settings: the optimiser's.
     """
