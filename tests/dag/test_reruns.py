@@ -45,6 +45,7 @@ def test_reordering_a_settings_file_reruns_nothing(finished: Checkout) -> None:
             {"measure_sources", "build_injection_manifest", "cache_coadds"} | FROM_STAMPS_ON,
         ),
         ("evaluation/mining.py", set()),
+        ("evaluation/mining_config.py", set()),
         ("injection/parents.py", set()),
         ("spark/submit.py", set()),
         ("evaluation/show_gates.py", set()),

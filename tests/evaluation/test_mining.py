@@ -16,8 +16,8 @@ from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.manifest import attempt, load_manifest
 from dark_halo_scope.evaluation import mine_hard_negatives, score
-from dark_halo_scope.evaluation.config import MiningSettings
 from dark_halo_scope.evaluation.mining import winners
+from dark_halo_scope.evaluation.mining_config import MiningSettings
 from dark_halo_scope.images.mined import HARD_MINED, open_mined
 from dark_halo_scope.images.packed import open_packed
 
@@ -146,7 +146,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from dark_halo_scope.catalogue.lens_positions import LensPositions
-from dark_halo_scope.evaluation.config import MiningSettings
+from dark_halo_scope.evaluation.mining_config import MiningSettings
 from dark_halo_scope.evaluation.mining import winners
 sys.path[:0] = [{support!r}]
 from peak_memory import peak_mb

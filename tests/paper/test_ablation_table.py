@@ -88,8 +88,9 @@ def test_a_pair_of_which_an_image_was_not_scored_is_left_out(tmp_path: Path) -> 
     assert {len(found) for found in kept.logits.values()} == {PAIRS - 1} == {len(kept.host)}
 
 
-def run(folder: Path, *names: str, weights: str = "a" * 64) -> tuple[list[dict[str, str]], str]:
-    gates = [write_gates(folder, name) for name in names]
+def run(folder: Path, *names: str, weights: str = "a" * 64, **changes: object) -> tuple[list[dict[str, str]], str]:
+    """Rows of the CSV file, and the Markdown; `changes` are of the last one's gates."""
+    gates = [write_gates(folder, name, **(changes if name == names[-1] else {})) for name in names]
     found = [write_scores(folder, name, logits(1 + index), weights) for index, name in enumerate(names)]
     settings = {"titles": {names[-1]: "what it changes"}, "bootstraps": 50}
     outputs = [folder / "table.csv", folder / "table.md"]
@@ -110,3 +111,12 @@ def test_the_base_comes_first_and_has_no_difference(tmp_path: Path) -> None:
 def test_scores_of_other_weights_than_the_gates_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="base are of different weights"):
         run(tmp_path, "base", "other", weights="b" * 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [({"split": "val"}, "split"), ({"inputs": {"packed": {"sha256": "1" * 64}}}, "packed images")],
+)
+def test_ablations_that_were_gated_otherwise_are_refused(tmp_path: Path, changes: dict, what: str) -> None:
+    with pytest.raises(BadInputError, match=f"other differ in {what} from the others"):
+        run(tmp_path, "base", "other", **changes)

@@ -68,16 +68,31 @@ def test_gates_without_a_model_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"split": "val"}, "split"),
+        ({"dataset": "others"}, "dataset"),
         ({"settings": {"confidence": 0.9}}, "settings"),
         ({"inputs": {"packed": {"sha256": "1" * 64}}}, "packed images"),
     ],
 )
-def test_gates_that_do_not_compare_are_refused(tmp_path: Path, changes: dict, what: str) -> None:
-    gates = [write_gates(tmp_path, "gen1", A), write_gates(tmp_path, "gen2", A, **changes)]
-    models = [write_stage(tmp_path, name, "main", A) for name in ("gen1", "gen2")]
-    with pytest.raises(BadInputError, match=f"gen2 and gen1 differ in {what}"):
-        run(tmp_path, gates, models)
+def test_gates_that_do_not_compare_are_left_out_and_the_row_says_so(tmp_path: Path, changes: dict, what: str) -> None:
+    """Also where the odd one comes first."""
+    names = ("gen1", "gen2", "gen3")
+    gates = [write_gates(tmp_path, name, A, **(changes if name == "gen1" else {})) for name in names]
+    models = [write_stage(tmp_path, name, "main", A) for name in names]
+    rows, text = run(tmp_path, gates, models)
+    assert [row["gated_otherwise"] for row in rows] == [what, "", ""]
+    assert [(row["auc"], row["G1"], row["G1_n"]) for row in rows] == [("", "", ""), *[("0.93", "0.5", "100")] * 2]
+    assert [row["verdict"] for row in rows] == ["fail"] * 3
+    lines = text.splitlines()
+    assert f"**fail** (gated otherwise: {what})" in lines[2]
+    assert "0.500" not in lines[2]
+    assert "0.500 [0.490, 0.510] pass" in lines[3]
+    assert "Gated otherwise: on other pairs" in text
+    assert "gated otherwise" not in lines[3]
+
+
+def test_a_table_in_which_all_compare_says_nothing_of_others(tmp_path: Path) -> None:
+    _, text = run(tmp_path, [write_gates(tmp_path, "gen1", A)], [write_stage(tmp_path, "gen1", "main", A)])
+    assert "ated otherwise" not in text
 
 
 def test_an_edited_gate_is_refused(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """What the generations under config/ are: the seeds' values on DR10, and networks that can be built everywhere."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 
 from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.models.lens_finder import LensFinder6CH
 from dark_halo_scope.workflow.config import GenerationFile
-from dark_halo_scope.workflow.resolve import resolve
+from dark_halo_scope.workflow.resolve import load_yaml, resolve
 
 # Generation, stage, dataset, and of its training settings those that the seeds record.
 RECORDED: list[tuple[str, str, str, dict[str, Any]]] = [
@@ -107,6 +109,17 @@ def test_generations_learn_from_the_false_positives_of_the_one_before(dr10: dict
 def test_gen3_goes_on_from_its_first_stage_and_gen4_from_none(dr10: dict[str, GenerationFile]) -> None:
     assert {name: stage.start_from for name, stage in dr10["gen3"].stages.items()} == {"a1": None, "a2": "a1"}
     assert {name: stage.start_from for name, stage in dr10["gen4"].stages.items()} == {"main": None}
+
+
+def test_a_stage_that_is_left_out_is_no_typo_to_an_editor(project_root: Path) -> None:
+    schema = json.loads((project_root / "workflow" / "schemas" / "generation.schema.json").read_text())
+    gen4 = load_yaml(project_root / "config" / "generations" / "gen4.yaml")
+    stages = gen4["stages"]
+    assert stages["a1"] is None
+    parts = {"$defs": schema["$defs"], **schema["properties"]["stages"]}
+    jsonschema.validate(stages, parts)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(stages | {"a1": {"epochs": 3}}, parts)
 
 
 def test_every_network_under_config_can_be_built_and_scores_a_stamp(project_root: Path) -> None:

@@ -65,7 +65,8 @@ def config(tmp_path: Path) -> Callable[..., Path]:
     """Write a folder of settings with the survey `sky` and generations by name, and return it."""
 
     def write(survey: str = SURVEY, **generations: str) -> Path:
-        for kind, files in (("surveys", {"sky": survey}), ("generations", generations)):
+        datasets = dict.fromkeys(("any", "v5_cosmos_paired"), "{source: parent, parent: {}}")
+        for kind, files in (("surveys", {"sky": survey}), ("datasets", datasets), ("generations", generations)):
             (tmp_path / kind).mkdir(exist_ok=True)
             for name, text in files.items():
                 (tmp_path / kind / f"{name}.yaml").write_text(text)
@@ -138,15 +139,41 @@ def test_a_stage_that_cannot_be_trained_is_refused_before_anything_runs(
 def test_hard_negatives_come_from_generations_that_do_not_wait_for_this_one(
     config: Callable[..., Path], generations: dict[str, str], sentence: str
 ) -> None:
-    files = {name: f"dataset: any\nhard_negatives_of: {source}" for name, source in generations.items()}
+    pool = "training: {sampler: {draw: images}}"
+    files = {name: f"dataset: any\nhard_negatives_of: {source}\n{pool}" for name, source in generations.items()}
     with pytest.raises(ConfigError, match=sentence):
         resolve(config(**files), "sky")
 
 
 @pytest.mark.parametrize("key", ["negative_control_of", "ablation_of", "hard_negatives_of"])
 def test_a_generation_that_another_names_exists(config: Callable[..., Path], key: str) -> None:
+    one = f"{{dataset: any, {key}: three, training: {{sampler: {{draw: images}}}}}}"
     with pytest.raises(ConfigError, match=f"one has {key}: three, which does not exist; there are: one, two"):
-        resolve(config(one=f"{{dataset: any, {key}: three}}", two="dataset: any"), "sky")
+        resolve(config(one=one, two="dataset: any"), "sky")
+
+
+def test_hard_negatives_are_refused_where_a_stage_shows_none_of_them(config: Callable[..., Path]) -> None:
+    mined = "dataset: any\nhard_negatives_of: two\nstages: {a1: {training: {sampler: {negative_prob: 0.1}}}, a2: {}}"
+    with pytest.raises(ConfigError, match=r"stage a2 shows no image of the pool.*hard_negatives_of: two"):
+        resolve(config(one=mined, two="dataset: any"), "sky")
+    with_pool = mined.replace("a2: {}", "a2: {training: {sampler: {draw: images}}}")
+    assert resolve(config(one=with_pool, two="dataset: any"), "sky").generation("one").hard_negatives_of == "two"
+
+
+@pytest.mark.parametrize("key", ["dataset", "gate_dataset"])
+def test_a_dataset_that_a_generation_names_exists(config: Callable[..., Path], key: str) -> None:
+    values = json.dumps({"dataset": "any"} | {key: "v9"})
+    with pytest.raises(ConfigError, match=f"one has {key}: v9, which config/datasets does not have; there are: any"):
+        resolve(config(one=values), "sky")
+
+
+@pytest.mark.parametrize(("key", "value"), [("gate_dataset", "any"), ("gates", "{max_pairs: 9}")])
+def test_an_ablation_is_gated_as_its_base_is(config: Callable[..., Path], key: str, value: str) -> None:
+    other = f"{{extends: base, ablation_of: base, {key}: {value}}}"
+    with pytest.raises(ConfigError, match=f"ablation other has another {key} than its base base"):
+        resolve(config(base="dataset: any", other=other), "sky")
+    # Main generations need not be: their table says which were gated otherwise.
+    assert resolve(config(base="dataset: any", other=f"{{extends: base, {key}: {value}}}"), "sky")
 
 
 def test_tables_are_of_generations_and_of_ablations_after_their_base(config: Callable[..., Path]) -> None:

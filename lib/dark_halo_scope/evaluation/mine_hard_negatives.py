@@ -14,8 +14,8 @@ from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, verified_paths
 from dark_halo_scope.core.progress import Progress
-from dark_halo_scope.evaluation.config import MiningSettings
 from dark_halo_scope.evaluation.mining import SPLIT, winners, write_mined
+from dark_halo_scope.evaluation.mining_config import MiningSettings
 from dark_halo_scope.images.mined import KIND
 from dark_halo_scope.images.packed import KIND as PACKED
 

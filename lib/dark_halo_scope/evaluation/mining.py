@@ -16,7 +16,7 @@ from dark_halo_scope.catalogue.lens_positions import LensPositions
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.manifest import Manifest, verified_path
-from dark_halo_scope.evaluation.config import MiningSettings
+from dark_halo_scope.evaluation.mining_config import MiningSettings
 from dark_halo_scope.images.mined import HARD_MINED, IMAGES, ROWS
 from dark_halo_scope.images.packed import NEGATIVE, NEGATIVE_ROWS, open_images
 

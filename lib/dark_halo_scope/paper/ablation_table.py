@@ -27,6 +27,7 @@ from dark_halo_scope.paper.tables import (
     number_text,
     numbers,
     read_gates,
+    refuse_gated_otherwise,
     write_tables,
 )
 
@@ -184,7 +185,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len(arguments.gates) != len(arguments.scores):
         raise BadInputError("The table needs the scores of every generation whose gates it has, in the same order.")
     scores = [read_scores(path) for path in arguments.scores]
-    rows, markdown = table(read_gates(arguments.gates), scores, settings)
+    gates = read_gates(arguments.gates)
+    refuse_gated_otherwise(gates)
+    rows, markdown = table(gates, scores, settings)
     write_tables(arguments.output, rows, markdown)
 
 

@@ -16,6 +16,7 @@ from dark_halo_scope.paper.tables import (
     gate_headings,
     gate_numbers,
     gate_text,
+    gated_otherwise,
     markdown_text,
     number_text,
     read_gates,
@@ -27,6 +28,11 @@ _NOTES = (
     "pairs, against other galaxies elsewhere; it does not compare across datasets. Everything to its right is measured "
     "on the same test pairs, with {confidence:.0%} intervals by bootstrap over hosts.",
     "Minutes are wall time of the run that ended each stage's training; a run that was resumed counts from there.",
+)
+
+_GATED_OTHERWISE = (
+    "Gated otherwise: on other pairs or with other settings than most, so that its numbers, which its gates.json has, "
+    "compare with none of this table."
 )
 
 
@@ -107,7 +113,13 @@ def table(
         BadInputError: gates and stages do not belong together.
     """
     rows, lines = [], []
+    others = gated_otherwise(gates)
+    usual = next(result for name, result in gates.items() if name not in others)
+    headings = gate_headings(usual)
+    # Columns of the CSV file, of which a generation that was gated otherwise fills none but the verdict.
+    nothing = dict.fromkeys(gate_numbers(usual))
     for name, result in gates.items():
+        differing = others.get(name, [])
         own = stages_of(name, result, stages)
         minutes = [stage.minutes for stage in own]
         known = [value for value in minutes if value is not None]
@@ -121,29 +133,34 @@ def table(
                 "best_epoch": own[-1].best_epoch,
                 "val_auc": own[-1].val_auc,
                 "minutes": None if total is None else round(total, 2),
-                **gate_numbers(result),
+                "gated_otherwise": ", ".join(differing),
+                **(nothing | {"verdict": result["verdict"]} if differing else gate_numbers(result)),
                 "model_sha256": result["model_sha256"],
             }
         )
-        headings = gate_headings(result)
         lines.append(
             {
                 "generation": f"`{name}`" + (f": {titles[name]}" if titles.get(name) else ""),
                 "trained on": own[-1].dataset,
                 "epochs (best)": " + ".join(_epochs_text(stage, len(own) > 1) for stage in own),
                 "validation AUC": f"{own[-1].val_auc:.3f}",
-                "AUC": number_text(auc_entry(result)),
-                **{headings[gate]: gate_text(entry) for gate, entry in result["gates"].items()},
-                "verdict": f"**{result['verdict']}**",
+                "AUC": "" if differing else number_text(auc_entry(result)),
+                **{headings[gate]: "" if differing else gate_text(entry) for gate, entry in result["gates"].items()},
+                "verdict": f"**{result['verdict']}**"
+                + (f" (gated otherwise: {', '.join(differing)})" * bool(differing)),
                 "minutes": "unknown" if total is None else " + ".join(f"{value:.1f}" for value in known),
             }
         )
-    confidence = next(iter(gates.values()))["settings"]["confidence"]
-    return rows, markdown_text(lines, [note.format(confidence=confidence) for note in _NOTES])
+    notes = [note.format(confidence=usual["settings"]["confidence"]) for note in _NOTES]
+    return rows, markdown_text(lines, [*notes, _GATED_OTHERWISE] if others else notes)
 
 
 def _epochs_text(stage: Stage, named: bool) -> str:
     return f"{stage.name} {stage.epochs} ({stage.best_epoch})" if named else f"{stage.epochs} ({stage.best_epoch})"
+
+
+def _otherwise_text(differing: Sequence[str]) -> str:
+    return f" (gated otherwise: {', '.join(differing)})" if differing else ""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from dark_halo_scope.evaluation.gate_check import SEAL, seal
 
 _BOUND = {"at most": "≤", "at least": "≥"}
 
-#: What both gates.json of a comparison must have in common: they were measured on the same pairs in the same way.
+#: What gates.json files that compare have in common: they were measured on the same pairs in the same way.
 _COMPARABLE = ("dataset", "split", "settings")
 
 
@@ -21,7 +23,7 @@ def read_gates(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
 
     Raises:
         CorruptDataError: a file is not what measure_gates wrote.
-        BadInputError: two are of one generation, or were not measured on the same pairs in the same way.
+        BadInputError: two are of one generation.
     """
     found: dict[str, Mapping[str, Any]] = {}
     for path in paths:
@@ -32,17 +34,35 @@ def read_gates(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
         if name in found:
             raise BadInputError(f"{path} is of {name}, as is another gates.json of this table; give each once.")
         found[name] = result
-    first_name, first = next(iter(found.items()))
-    for name, result in found.items():
-        differing = [key for key in _COMPARABLE if result[key] != first[key]]
-        if result["inputs"]["packed"]["sha256"] != first["inputs"]["packed"]["sha256"]:
-            differing.append("packed images")
-        if differing:
-            raise BadInputError(
-                f"The gates of {name} and {first_name} differ in {', '.join(differing)}; measure both on the same "
-                "pairs with one setting."
-            )
     return found
+
+
+def gated_otherwise(gates: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Generations whose gates do not compare with those of most others, and in what they differ; in the order given."""
+    measured = {name: {key: result[key] for key in _COMPARABLE} for name, result in gates.items()}
+    for name, result in gates.items():
+        measured[name]["packed images"] = result["inputs"]["packed"]["sha256"]
+    keys = {name: json.dumps(values, sort_keys=True) for name, values in measured.items()}
+    usual = Counter(keys.values()).most_common(1)[0][0]
+    reference = measured[next(name for name, key in keys.items() if key == usual)]
+    return {
+        name: [key for key, value in values.items() if value != reference[key]]
+        for name, values in measured.items()
+        if keys[name] != usual
+    }
+
+
+def refuse_gated_otherwise(gates: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse gates that were not all measured on the same pairs in the same way.
+
+    Raises:
+        BadInputError: one was not.
+    """
+    for name, differing in gated_otherwise(gates).items():
+        raise BadInputError(
+            f"The gates of {name} differ in {', '.join(differing)} from the others; measure all on the same pairs with "
+            "one setting."
+        )
 
 
 def auc_entry(gates: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,8 +9,9 @@ from dark_halo_scope.catalogue.config import ConfuserSettings, LensSettings, Par
 from dark_halo_scope.core.config import Settings, validate
 from dark_halo_scope.core.errors import ConfigError
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
-from dark_halo_scope.evaluation.config import GateSettings, MiningSettings, ScoreSettings
+from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
+from dark_halo_scope.evaluation.mining_config import MiningSettings
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.negative_config import NegativeSettings
@@ -76,6 +77,11 @@ class StageSettings(Settings):
     training: dict[str, Any] = Field({}, description="what differs from the generation's `training`")
 
 
+def _or_null(schema: dict[str, Any]) -> None:
+    """Tell editors that a stage may be null: a validator takes nulls away, so that the type does not know them."""
+    schema["additionalProperties"] = {"anyOf": [schema["additionalProperties"], {"type": "null"}]}
+
+
 class GenerationFile(Settings):
     """config/generations/<name>.yaml; `extends: <other>` takes another's settings first.
 
@@ -94,6 +100,7 @@ class GenerationFile(Settings):
     stages: dict[str, StageSettings] = Field(
         {"main": StageSettings()},
         validate_default=True,
+        json_schema_extra=_or_null,
         description="by name, in order; null leaves out a stage of the generation that this one extends",
     )
     scoring: ScoreSettings = ScoreSettings()
@@ -121,9 +128,14 @@ class GenerationFile(Settings):
                     f"before it are: {', '.join(earlier) or 'none'}"
                 )
             try:
-                self.stage_training(name)
+                training = self.stage_training(name)
             except ConfigError as error:
                 raise ValueError(str(error)) from None
+            if self.hard_negatives_of is not None and not training.sampler.uses_pool:
+                raise ValueError(
+                    f"stage {name} shows no image of the pool, where the false positives of hard_negatives_of: "
+                    f"{self.hard_negatives_of} would be; set its sampler.negative_prob above 0, or draw: images"
+                )
             earlier.append(name)
         return self
 

@@ -154,11 +154,10 @@ def resolve(config_directory: Path, survey: str) -> Resolved:
     _refuse_unknown_generations(generations)
     _refuse_circles({name: file.hard_negatives_of for name, file in generations.items()})
     _refuse_two_bases({name: file.ablation_of for name, file in generations.items() if file.ablation_of is not None})
-    return Resolved(
-        survey=survey_file,
-        datasets=read_all("datasets", survey_file.overrides.datasets, DatasetFile),
-        generations=generations,
-    )
+    _refuse_ablations_gated_otherwise(generations)
+    datasets = read_all("datasets", survey_file.overrides.datasets, DatasetFile)
+    _refuse_unknown_datasets(generations, datasets)
+    return Resolved(survey=survey_file, datasets=datasets, generations=generations)
 
 
 def _refuse_unknown_generations(generations: Mapping[str, GenerationFile]) -> None:
@@ -181,6 +180,32 @@ def _refuse_two_bases(base_of: Mapping[str, str]) -> None:
             f"The generations {', '.join(base_of)} are ablations of {', '.join(bases)}; all must be of one generation "
             "that is no ablation."
         )
+
+
+def _refuse_ablations_gated_otherwise(generations: Mapping[str, GenerationFile]) -> None:
+    """Differences to the base are measured on the same pairs in the same way."""
+    for name, file in generations.items():
+        if file.ablation_of is None:
+            continue
+        base = generations[file.ablation_of]
+        differing = [key for key in ("gate_dataset", "gates") if getattr(file, key) != getattr(base, key)]
+        if differing:
+            raise ConfigError(
+                f"The ablation {name} has another {' and '.join(differing)} than its base {file.ablation_of}, and the "
+                "table compares them on the same pairs; leave it to the base."
+            )
+
+
+def _refuse_unknown_datasets(generations: Mapping[str, GenerationFile], datasets: Mapping[str, DatasetFile]) -> None:
+    """Every dataset that a generation is trained or gated on exists."""
+    for name, file in generations.items():
+        for key in ("dataset", "gate_dataset"):
+            other = getattr(file, key)
+            if other not in datasets:
+                raise ConfigError(
+                    f"The generation {name} has {key}: {other}, which config/datasets does not have; there are: "
+                    f"{', '.join(datasets)}."
+                )
 
 
 def _refuse_circles(mined_of: Mapping[str, str | None]) -> None:
