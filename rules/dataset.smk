@@ -227,8 +227,8 @@ rule check_dataset:
         "../envs/spark.yaml"
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=8000,
+        runtime=480,
     params:
         settings=settings("dataset", "quality"),
     message:
@@ -255,7 +255,7 @@ rule pack_images:
         "../envs/train.yaml"
     threads: 2
     resources:
-        mem_mb=4000,
+        mem_mb=8000,
         runtime=480,
     params:
         settings=settings("dataset", "pack"),

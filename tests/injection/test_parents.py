@@ -13,6 +13,7 @@ import pytest
 from brick_scene import BRICK, open_brick
 from dark_halo_scope.catalogue.lens_positions import LensPositions
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
+from dark_halo_scope.core.code import modules
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, verified_paths
 from dark_halo_scope.images import pack
@@ -196,3 +197,11 @@ def test_a_damaged_coadd_stops_the_cutting_and_is_named(tmp_path: Path, coadds: 
     with pytest.raises(CorruptDataError, match=f"{BRICK}-image-r"):
         cut_parents.main([*arguments, "--spark-master", "local[1]"])
     assert not Path("stamps.json").exists()
+
+
+def test_listing_needs_no_code_that_renders() -> None:
+    """An edit of the lensing code lists no galaxy anew; the coadds that the list asks for stay."""
+    executed = modules("dark_halo_scope.injection.list_parents")
+    assert "dark_halo_scope.injection.parents" in executed
+    rendering = [name for name in executed if name.startswith("dark_halo_scope.lensing") or name.endswith(".inject")]
+    assert rendering == []

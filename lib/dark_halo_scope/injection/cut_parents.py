@@ -14,8 +14,7 @@ from pathlib import Path
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.manifest import attempt, load_manifest, object_list
-from dark_halo_scope.injection.negatives import CutJob
-from dark_halo_scope.injection.parents import ParentJob, cut_file
+from dark_halo_scope.injection.negatives import CutJob, FileJob, cut_file
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.spark.collect import collect
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         spark_session(args.spark_master, "cut_parent_galaxies") as spark,
     ):
         target = str(work.prefix) if storage.is_local(work.uri) else work.uri
-        cut = partial(cut_file, job=ParentJob(manifest, CutJob(coadds, settings, target)))
+        cut = partial(cut_file, job=FileJob(manifest, CutJob(coadds, settings, target)))
         cuts = [item for items in collect(spark, names, cut, "Cutting (files of galaxies)") for item in items]
         for item in cuts:
             if item.error is not None:

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -21,23 +20,17 @@ import pyarrow.parquet as pq
 
 from dark_halo_scope.catalogue.splits import SPLITS
 from dark_halo_scope.core.errors import BadInputError, DarkHaloScopeError
-from dark_halo_scope.core.manifest import Manifest, ObjectEntry, write_object_file
+from dark_halo_scope.core.manifest import Manifest, ObjectEntry, verified_path, write_object_file
+from dark_halo_scope.injection.galaxy_rows import HOST_COLUMNS, control_rows, draw_ranks
 from dark_halo_scope.injection.inject import host_order, inject_rows
 from dark_halo_scope.injection.negative_config import NegativeSettings
-from dark_halo_scope.injection.schema import BANDS, stamp_schema
+from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stamp_files import parts_of
 from dark_halo_scope.injection.stamp_parquet import write_parquet
-from dark_halo_scope.injection.tasks import hash_fraction, task_id
 from dark_halo_scope.survey.cache_coadds import load_brick
 
 SELECTION_SET = "confusers"
-
-# What a galaxy gives to its row.
-HOST_COLUMNS = (
-    *("brickname", "ra", "dec", "split", "healpix_128", "objid", "z_phot", "ebv", "gmag", "rmag", "zmag", "w1mag"),
-    *(f"{name}_{band}" for name in ("psfsize", "psfdepth") for band in "grz"),
-)
 
 
 @dataclass(frozen=True)
@@ -73,6 +66,14 @@ class CutJob:
     coadds: Manifest
     settings: StampSettings
     target: str
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """What every file of galaxies needs to be cut out; small, and sent to the executors."""
+
+    galaxies: Manifest
+    cut: CutJob
 
 
 @dataclass(frozen=True)
@@ -165,15 +166,6 @@ def draw_confusers(paths: Sequence[Path], bricks: frozenset[str], dataset: Datas
     return Draw(rows, dict(in_dataset))
 
 
-def draw_ranks(galaxies: pa.Table, seed: int) -> npt.NDArray[np.float64]:
-    """(N,) uniform numbers in [0, 1) by a hash of each galaxy's name, of which a draw takes the lowest."""
-    names = [galaxies[name].to_pylist() for name in ("brickname", "objid", "release")]
-    return np.array(
-        [hash_fraction(f"{brick}_{objid}_{release}|{seed}") for brick, objid, release in zip(*names, strict=True)],
-        dtype=np.float64,
-    )
-
-
 def _first_of_each(table: pa.Table, dataset: Dataset, settings: NegativeSettings) -> pa.Table:
     parts = [table.slice(0, 0)]
     for name in settings.classes:
@@ -195,54 +187,6 @@ def wanted(split: str, dataset: Dataset, settings: NegativeSettings) -> int:
 def negative_rows(confusers: pa.Table, dataset: Dataset) -> pa.Table:
     """Rows as an injection manifest has them for controls, with `control_kind`, one per drawn galaxy."""
     return control_rows(confusers, confusers["confuser"], SELECTION_SET, dataset.experiment_id, dataset.stamp_size)
-
-
-def control_rows(
-    galaxies: pa.Table, kinds: pa.ChunkedArray, selection_set: str, experiment_id: str, stamp_size: int
-) -> pa.Table:
-    """Rows as an injection manifest has them for controls, one per galaxy.
-
-    Args:
-        galaxies: N rows with the parent sample's columns and `sampling_weight`.
-        kinds: (N,) what becomes their `control_kind`.
-        selection_set: their `selection_set_id`.
-        experiment_id: of the dataset that they join or are.
-        stamp_size: pixels.
-    """
-    count = galaxies.num_rows
-    names = (galaxies[name].to_pylist() for name in ("split", "brickname", "ra", "dec"))
-    constants: dict[str, Any] = {
-        "experiment_id": experiment_id,
-        "selection_set_id": selection_set,
-        "ranking_mode": "none",
-        "selection_strategy": "healpix_split",
-        "bandset": BANDS,
-        "pipeline_version": "dark_halo_scope",
-        "lens_model": "CONTROL",
-        "ab_zp_nmgy": 22.5,
-        "stamp_size": stamp_size,
-        "replicate": 0,
-        "is_control": 1,
-        **dict.fromkeys(("theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_e", "shear"), 0.0),
-    }
-    tasks = [
-        task_id(experiment_id, selection_set, split, brick, ra, dec, kind.upper(), 0)
-        for split, brick, ra, dec, kind in zip(*names, kinds.to_pylist(), strict=True)
-    ]
-    columns = {name: pa.array([value] * count) for name, value in constants.items()}
-    columns |= {name: galaxies[name] for name in (*HOST_COLUMNS, "sampling_weight")}
-    columns |= {
-        "task_id": pa.array(tasks, pa.string()),
-        "config_id": pc.utf8_upper(kinds),
-        "control_kind": kinds,
-        "region_split": galaxies["split"],
-        "region_id": galaxies["healpix_128"],
-        "galaxy_id": pc.binary_join_element_wise(
-            galaxies["brickname"], galaxies["objid"].cast(pa.string()), pa.scalar("_")
-        ),
-    }
-    schema = stamp_schema()
-    return pa.table({f.name: columns[f.name].cast(f.type) for f in schema if f.name in columns})
 
 
 def units(rows: pa.Table, rows_per_file: int, prefix: str = "negatives") -> Iterator[Unit]:
@@ -269,6 +213,23 @@ def cut_unit(unit: Unit, job: CutJob) -> Cut:
     except DarkHaloScopeError as error:
         return Cut(None, 0, {}, error)
     return Cut(entry, unit.rows.num_rows, dict(reasons))
+
+
+def cut_file(name: str, job: FileJob) -> list[Cut]:
+    """Cut out the galaxies of one file; runs in a Spark task.
+
+    An error that a user should read comes back as a value: Spark would bury it in a stack trace.
+    """
+    try:
+        rows = pq.read_table(verified_path(job.galaxies, name))
+    except DarkHaloScopeError as error:
+        return [Cut(None, 0, {}, error)]
+    cuts: list[Cut] = []
+    for unit in units(rows, job.cut.settings.rows_per_file, f"stamps-{PurePosixPath(name).stem}"):
+        cuts.append(cut_unit(unit, job.cut))
+        if cuts[-1].error is not None:
+            break
+    return cuts
 
 
 def _stamps(rows: pa.Table, job: CutJob, reasons: Counter[str]) -> Iterator[pa.Table]:

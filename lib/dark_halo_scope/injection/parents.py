@@ -1,12 +1,9 @@
-"""Galaxies of the parent sample as rows of a dataset: which are taken, and what cuts out a file of them.
-
-They pass through the cutout code of hosts and confusers. One file of parents is in memory at a time.
-"""
+"""Galaxies of the parent sample as rows of a dataset: which are taken. One file of parents is in memory at a time."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,17 +12,8 @@ import pyarrow.parquet as pq
 
 from dark_halo_scope.catalogue.lens_positions import LensPositions
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
-from dark_halo_scope.core.errors import CorruptDataError, DarkHaloScopeError
-from dark_halo_scope.core.manifest import Manifest, verified_path
-from dark_halo_scope.injection.negatives import (
-    HOST_COLUMNS,
-    Cut,
-    CutJob,
-    control_rows,
-    cut_unit,
-    draw_ranks,
-    units,
-)
+from dark_halo_scope.core.errors import CorruptDataError
+from dark_halo_scope.injection.galaxy_rows import HOST_COLUMNS, control_rows, draw_ranks
 from dark_halo_scope.injection.parent_config import ParentStampSettings
 
 SELECTION_SET = "parent"
@@ -41,14 +29,6 @@ class Share:
 
     rank: float
     weight: float
-
-
-@dataclass(frozen=True)
-class ParentJob:
-    """What every file of galaxies needs to be cut out; small, and sent to the executors."""
-
-    galaxies: Manifest
-    cut: CutJob
 
 
 def candidates(path: Path, lenses: LensPositions, settings: ParentStampSettings, counts: Counter[str]) -> pa.Table:
@@ -131,20 +111,3 @@ def parent_rows(
         kinds = pa.chunked_array([pa.array([PARENT] * table.num_rows, pa.string())])
         rows = control_rows(table, kinds, SELECTION_SET, settings.experiment_id, settings.stamp_size)
         yield rows.sort_by([(name, "ascending") for name in ("brickname", "objid", "task_id")])
-
-
-def cut_file(name: str, job: ParentJob) -> list[Cut]:
-    """Cut out the galaxies of one file; runs in a Spark task.
-
-    An error that a user should read comes back as a value: Spark would bury it in a stack trace.
-    """
-    try:
-        rows = pq.read_table(verified_path(job.galaxies, name))
-    except DarkHaloScopeError as error:
-        return [Cut(None, 0, {}, error)]
-    cuts: list[Cut] = []
-    for unit in units(rows, job.cut.settings.rows_per_file, f"stamps-{PurePosixPath(name).stem}"):
-        cuts.append(cut_unit(unit, job.cut))
-        if cuts[-1].error is not None:
-            break
-    return cuts
