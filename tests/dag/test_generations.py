@@ -111,16 +111,3 @@ def test_the_ablations_train_each_once_and_need_no_other_generation(project_root
     rules, trainings = plan(checkout, "ablations")
     assert trainings == {(name, "main") for name in names}
     assert {"score", "table_ablations", "ablations"} <= rules
-
-
-def test_each_ablation_changes_one_thing_of_its_base(project_root: Path) -> None:
-    """One section of the training, or the dataset; `unpaired` has another dataset and what draws from it."""
-    for survey in ("mini", "dr10"):
-        resolved = resolve(project_root / "config", survey)
-        base, *others = (resolved.generation(name) for name in resolved.ablations)
-        changed = {}
-        for name, other in zip(resolved.ablations[1:], others, strict=True):
-            sections = {key for key, value in base.training if getattr(other.training, key) != value}
-            changed[name] = sections | ({"dataset"} if other.dataset != base.dataset else set())
-        assert changed.pop("ablation_unpaired") == {"dataset", "sampler", "selection"}
-        assert {len(sections) for sections in changed.values()} == {1}, changed

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from dark_halo_scope.images.preprocess import Preprocess6CH
+from dark_halo_scope.images.samplers import class_mix
 from dark_halo_scope.models.lens_finder import LensFinder6CH
+from dark_halo_scope.training.config import TrainSettings
 from dark_halo_scope.workflow.config import GenerationFile
 from dark_halo_scope.workflow.resolve import load_yaml, resolve
 
@@ -146,3 +148,78 @@ def test_no_network_of_the_embedded_survey_wants_a_download(project_root: Path) 
         for name, file in resolve(project_root / "config", survey).generations.items():
             for stage in file.stages:
                 assert not file.stage_training(stage).model.pretrained, f"{name} on {survey}"
+
+
+# --- Ablations --------------------------------------------------------------------------------------------------------
+
+CURRICULUM = {f"sampler.curriculum.{name}" for name in ("start_hard_negative_prob", "end_hard_negative_prob")}
+
+# What each ablation changes of its base, and nothing else, on every survey: settings of training, or the dataset.
+CHANGED: dict[str, set[str]] = {
+    "ablation_centre_degradation": {"augmentation.centre_degradation_probability"},
+    "ablation_constant_share": CURRICULUM | {"sampler.curriculum.anneal_epochs"},
+    "ablation_early_fusion": {"model.fusion"},
+    "ablation_focal": {"loss.kind"},
+    "ablation_gaussian_psf": {"dataset"},
+    "ablation_no_hard_negatives": CURRICULUM | {"sampler.curriculum.anneal_epochs"},
+    "ablation_no_metadata": {"model.meta_columns"},
+    "ablation_no_residual": {"preprocessing.residual"},
+    "ablation_resnet18": {"model.backbone"},
+    # Another dataset, what draws from it, and what lets its classes weigh as the base's do.
+    "ablation_unpaired": CURRICULUM
+    | {"dataset", "sampler.draw", "sampler.batch_images", "selection.negatives", "loss.pos_weight"},
+}
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    found = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
+    return found
+
+
+@pytest.mark.parametrize("survey", ["mini", "mini_large", "dr10"])
+def test_each_ablation_changes_one_thing_of_its_base(project_root: Path, survey: str) -> None:
+    resolved = resolve(project_root / "config", survey)
+    unlike = {"title", "ablation_of", "training"}
+
+    def settings(name: str) -> dict[str, Any]:
+        file = resolved.generation(name)
+        training = flat(file.stage_training(file.last_stage).model_dump(mode="json"))
+        return training | flat(file.model_dump(mode="json", exclude=unlike))
+
+    base, *names = resolved.ablations
+    assert set(names) == set(CHANGED)
+    before = settings(base)
+    for name in names:
+        after = settings(name)
+        changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+        assert changed == CHANGED[name], f"{name} on {survey}"
+
+
+@pytest.mark.parametrize("survey", ["mini", "mini_large", "dr10"])
+@pytest.mark.parametrize("epoch", ["first", "last"])
+def test_unpaired_classes_weigh_as_in_the_base(project_root: Path, survey: str, epoch: str) -> None:
+    resolved = resolve(project_root / "config", survey)
+    base, unpaired = (resolved.generation(name).training for name in ("ablation_base", "ablation_unpaired"))
+    manifest = resolved.dataset("v5_cosmos").manifest
+    assert manifest is not None
+    arcs = round(1000 * (1 - manifest.control_fraction)) * manifest.replicates.train
+    controls = round(1000 * manifest.control_fraction)
+
+    def shares(training: TrainSettings, counts: tuple[int, int] | None) -> list[float]:
+        sampler = training.sampler
+        mix = class_mix(sampler, 0 if epoch == "first" else sampler.curriculum.anneal_epochs, counts)
+        weights = [(training.loss.pos_weight or 1) * mix.positive, mix.control + mix.negative, mix.hard_negative]
+        return [weight / sum(weights) for weight in weights]
+
+    assert shares(unpaired, (arcs, controls)) == pytest.approx(shares(base, None), abs=1e-4)
+
+
+@pytest.mark.parametrize("survey", ["mini", "mini_large"])
+def test_unpaired_batches_have_as_many_images_as_the_base(project_root: Path, survey: str) -> None:
+    resolved = resolve(project_root / "config", survey)
+    base, unpaired = (resolved.generation(name).training.sampler for name in ("ablation_base", "ablation_unpaired"))
+    assert base.per_pair == "all"
+    assert unpaired.batch_images == 3 * base.batch_pairs
