@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from dark_halo_scope.core.errors import BadInputError, ConfigError
-from dark_halo_scope.images.preprocess import Preprocess6CH, annulus_mask, blur_matrix
+from dark_halo_scope.images.preprocess import Preprocess6CH, annulus_mask, arcsinh, blur_matrix
 from dark_halo_scope.images.preprocess_config import PRESETS, PreprocessSettings, preset
 from dark_halo_scope.images.symmetries import dihedral
 
@@ -120,6 +120,17 @@ def test_the_background_is_the_same_to_the_bit_whichever_way_its_medians_are_fou
     with_gradient, also = preprocess.background(x.clone().requires_grad_())
     assert torch.equal(median, with_gradient.detach())
     assert torch.equal(sigma, also.detach())
+
+
+def test_the_stretch_is_the_inverse_hyperbolic_sine_to_the_last_bits() -> None:
+    values = np.concatenate([np.geomspace(1e-6, 1e6, 400_001), [1e-30, 6.6e10]]).astype(np.float32)
+    x = torch.from_numpy(values.copy())
+    expected = np.arcsinh(values.astype(np.float64))
+    np.testing.assert_allclose(arcsinh(x).numpy(), expected, rtol=2e-7, atol=0)
+    assert torch.equal(arcsinh(-x), -arcsinh(x))
+    assert arcsinh(torch.zeros(2)).tolist() == [0, 0]
+    assert torch.isnan(arcsinh(torch.tensor([torch.nan]))).all()
+    np.testing.assert_array_equal(x.numpy(), values)
 
 
 def test_the_annulus_grows_with_the_stamp() -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.images.medians import lower_median
 from dark_halo_scope.images.preprocess_config import ControlSourceName
 from dark_halo_scope.images.symmetries import DIHEDRAL, dihedral
 
@@ -199,8 +200,8 @@ class MatchedLRG(LibrarySource):
     def prepare(self) -> None:
         galaxies_L3HW = self.library.float()
         ring_L3N = galaxies_L3HW.flatten(2)[:, :, self.annulus]
-        scale_L3 = ring_L3N.abs().median(dim=2).values
-        self.softening = scale_L3.median(dim=0).values.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
+        scale_3L = lower_median(ring_L3N.abs())[..., 0].T
+        self.softening = lower_median(scale_3L).clamp_min(torch.finfo(torch.float32).tiny)
         self.profile = self._features(self.rings(galaxies_L3HW))
         self.noise = torch.cat([self._noise(dihedral(galaxies_L3HW, element)) for element in range(DIHEDRAL)])
 
@@ -212,7 +213,7 @@ class MatchedLRG(LibrarySource):
         """Unit vectors (B, N) of the r band's background, without the outskirts of galaxies, which are much alike."""
         band_BHW = x_B3HW[:, R_BAND]
         ring_BN = (band_BHW - self.blur @ band_BHW @ self.blur.T).flatten(1)[:, self.annulus]
-        scale_B1 = ring_BN.abs().median(dim=1, keepdim=True).values.clamp_min(torch.finfo(torch.float32).tiny)
+        scale_B1 = lower_median(ring_BN.abs()).clamp_min(torch.finfo(torch.float32).tiny)
         clipped_BN = (ring_BN / scale_B1).clamp(-NOISE_CLIP, NOISE_CLIP)
         return torch.nn.functional.normalize(clipped_BN - clipped_BN.mean(dim=1, keepdim=True), dim=1)
 
@@ -234,7 +235,7 @@ class MedianLRGTemplate(LibrarySource):
         bright_L = (flux_L3 > 0).flatten(1).all(1)
         if not bool(bright_L.any()):
             raise BadInputError("No stamp of the control library holds a galaxy; make it of training controls.")
-        template_13HW = (galaxies_L3HW / flux_L3)[bright_L].median(dim=0, keepdim=True).values
+        template_13HW = lower_median((galaxies_L3HW / flux_L3)[bright_L].movedim(0, -1)).movedim(-1, 0)
         template_13HW = torch.stack([dihedral(template_13HW, element) for element in range(DIHEDRAL)]).mean(0)
         return template_13HW / self.rings.core_flux(self.rings(template_13HW))
 

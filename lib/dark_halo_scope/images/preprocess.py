@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.images.control_sources import LibrarySource, control_source
+from dark_halo_scope.images.medians import lower_median
 from dark_halo_scope.images.preprocess_config import CONTROL_SOURCES, DIAGNOSTIC_SOURCES, PreprocessSettings
 
 MAD_TO_SIGMA = 1.4826  # a Gaussian's standard deviation per median absolute deviation
@@ -41,13 +42,15 @@ def blur_matrix(size: int, sigma_pix: float, truncate: float) -> NDArray[np.floa
     return matrix
 
 
-def _median(x_BCN: torch.Tensor) -> torch.Tensor:
-    """The lower median (B, C, 1), as `torch.median` has it, of finite values."""
-    if x_BCN.device.type != "cpu" or x_BCN.requires_grad:
-        return x_BCN.median(dim=2, keepdim=True).values
-    # NumPy's selection uses the processor's vectors: half the time for the same value.
-    middle = (x_BCN.shape[2] - 1) // 2
-    return torch.from_numpy(np.partition(x_BCN.numpy(), middle, axis=2)[:, :, middle : middle + 1])
+def arcsinh(x: torch.Tensor) -> torch.Tensor:
+    """Area hyperbolic sine of float32 numbers below 1e19, to 2e-7 of itself, and exactly odd.
+
+    torch.asinh takes one number at a time on a CPU; these steps take vectors. They are done in place, which saves
+    another half and leaves no gradient of `x`.
+    """
+    square = x * x
+    root = square.add(1).sqrt_().add_(1)
+    return square.div_(root).add_(x.abs()).log1p_().copysign_(x)
 
 
 class Preprocess6CH(torch.nn.Module):
@@ -134,8 +137,8 @@ class Preprocess6CH(torch.nn.Module):
         """Median and noise sigma (B, 3, 1, 1) of the outer annulus, in nanomaggies per pixel."""
         # On the CPU seven times as fast as indexing three dimensions.
         ring_BCN = x_B3HW.flatten(2).flatten(0, 1).index_select(1, self.annulus).unflatten(0, x_B3HW.shape[:2])
-        median_BC1 = _median(ring_BCN)
-        mad_BC1 = _median((ring_BCN - median_BC1).abs())
+        median_BC1 = lower_median(ring_BCN)
+        mad_BC1 = lower_median((ring_BCN - median_BC1).abs())
         sigma_BC1 = MAD_TO_SIGMA * mad_BC1 + SIGMA_FLOOR_NMGY
         return median_BC1[..., None], sigma_BC1[..., None]
 
@@ -208,4 +211,4 @@ class Preprocess6CH(torch.nn.Module):
         settings = self.settings
         if settings.stretch == "clip":
             return y_B3HW.clamp(settings.clip_low, settings.clip_high)
-        return torch.asinh(y_B3HW / settings.asinh_softening)
+        return arcsinh(y_B3HW / settings.asinh_softening)
