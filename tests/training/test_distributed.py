@@ -18,10 +18,14 @@ import torch
 import dark_halo_scope
 from dark_halo_scope.core.errors import ConfigError
 from dark_halo_scope.images.samplers import SamplerSettings, epoch_plan
+from dark_halo_scope.models.config import ModelSettings
+from dark_halo_scope.models.lens_finder import LensFinder6CH
 from dark_halo_scope.models.weights_file import read_tensors
+from dark_halo_scope.training import train
 from dark_halo_scope.training.config import TrainSettings
 from dark_halo_scope.training.distributed import Ranks, rank_device
-from dark_halo_scope.training.stepping import part_of
+from dark_halo_scope.training.loop import DECISIONS
+from dark_halo_scope.training.stepping import check_shareable, part_of
 
 from .toys import toy_settings, write_packed, write_toy_split
 
@@ -51,8 +55,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_packed(folder / "packed.json", splits)
 
 
-def started(packed: Path, folder: Path, processes: int, crash_at: str = "", **changes: Any) -> subprocess.Popen[str]:
-    """A training in processes of its own; its results go to `folder`."""
+def arguments(packed: Path, folder: Path, processes: int, **changes: Any) -> list[str]:
+    """Of a training whose results go to `folder`."""
     options = {
         "--packed": packed,
         "--settings": settings(**changes).model_dump_json(),
@@ -63,19 +67,41 @@ def started(packed: Path, folder: Path, processes: int, crash_at: str = "", **ch
         "--gpus": processes,
         "--threads": processes,
     }
-    command = [sys.executable, "-m", "dark_halo_scope.training.train"]
-    command += [str(part) for option in options.items() for part in option]
+    return [str(part) for option in options.items() for part in option]
+
+
+def started(packed: Path, folder: Path, crash_at: str = "", **changes: Any) -> subprocess.Popen[str]:
+    """A training in two processes."""
+    command = [sys.executable, "-m", "dark_halo_scope.training.train", *arguments(packed, folder, 2, **changes)]
     environment = {**os.environ, "PYTHONPATH": str(Path(dark_halo_scope.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     if crash_at:
         environment["DHS_CRASH_AT"] = crash_at
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def trained(packed: Path, folder: Path, processes: int, **changes: Any) -> tuple[dict[str, Any], torch.Tensor]:
-    """history.json and all weights of a training that ends well."""
-    process = started(packed, folder, processes, **changes)
+def errors_of(process: subprocess.Popen[str], status: int) -> str:
+    """What a training said that ended with this status."""
     _, errors = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, errors
+    assert process.returncode == status, errors
+    assert "Traceback" not in errors
+    return errors
+
+
+def trained_alone(packed: Path, folder: Path, **changes: Any) -> "Trained":
+    """A training in this process."""
+    threads = torch.get_num_threads()
+    try:
+        train.main(arguments(packed, folder, 1, **changes))
+    finally:
+        torch.set_num_threads(threads)
+    return result_in(folder)
+
+
+Trained = tuple[dict[str, Any], torch.Tensor]
+
+
+def result_in(folder: Path) -> Trained:
+    """history.json and all weights of a training that ended well."""
     best = json.loads((folder / "best.json").read_text())
     tensors = read_tensors(folder / best["weights"]["uri"])
     weights = torch.cat([tensors[name].flatten().float() for name in sorted(tensors)])
@@ -83,41 +109,48 @@ def trained(packed: Path, folder: Path, processes: int, **changes: Any) -> tuple
 
 
 @pytest.fixture(scope="module")
-def alone(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], torch.Tensor]:
-    return trained(packed, tmp_path_factory.mktemp("alone"), 1)
+def alone(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained_alone(packed, tmp_path_factory.mktemp("alone"))
 
 
-def assert_same(one: tuple[dict[str, Any], torch.Tensor], other: tuple[dict[str, Any], torch.Tensor]) -> None:
+def assert_same(one: Trained, other: Trained) -> None:
     for first, second in zip(one[0]["epochs"], other[0]["epochs"], strict=True):
         assert first == pytest.approx(second, rel=1e-5)
     torch.testing.assert_close(one[1], other[1], rtol=1e-5, atol=1e-5)
 
 
-def test_two_processes_train_to_the_losses_and_weights_of_one(
-    packed: Path, alone: tuple[dict[str, Any], torch.Tensor], tmp_path: Path
-) -> None:
-    assert_same(alone, trained(packed, tmp_path, 2))
+def test_two_processes_train_to_the_losses_and_weights_of_one(packed: Path, alone: Trained, tmp_path: Path) -> None:
+    errors_of(started(packed, tmp_path), 0)
+    assert_same(alone, result_in(tmp_path))
 
 
 def test_a_process_that_dies_ends_all_with_a_sentence_and_one_process_can_go_on(
-    packed: Path, alone: tuple[dict[str, Any], torch.Tensor], tmp_path: Path
+    packed: Path, alone: Trained, tmp_path: Path
 ) -> None:
     checkpoints = {"every_steps": 1}
-    process = started(packed, tmp_path, 2, crash_at="training_step:4", checkpoints=checkpoints)
-    _, errors = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 1
+    errors = errors_of(started(packed, tmp_path, crash_at="training_step:4", checkpoints=checkpoints), 1)
     assert f"of 2 ended with status {-signal.SIGKILL}, and the others were stopped" in errors
-    assert "Traceback" not in errors
     assert list((tmp_path / "checkpoints").glob("*/step-*"))
-    assert_same(alone, trained(packed, tmp_path, 1, checkpoints=checkpoints))
+    assert_same(alone, trained_alone(packed, tmp_path, checkpoints=checkpoints))
 
 
-def test_an_error_of_one_process_ends_all_of_them(packed: Path, tmp_path: Path) -> None:
-    process = started(packed, tmp_path, 2, selection={"min_theta_over_psf": 99})
-    _, errors = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 1
-    assert "No pair is left to train on" in errors
-    assert "Traceback" not in errors
+def test_an_error_of_all_processes_ends_them_and_is_said_once(packed: Path, tmp_path: Path) -> None:
+    errors = errors_of(started(packed, tmp_path, model=toy_settings().model.model_dump()), 1)
+    assert errors.count("small_cnn has batch normalisation, whose statistics 2 processes on the CPU cannot share") == 1
+    assert "and the others were stopped" in errors
+
+
+def test_a_loss_that_is_not_finite_is_said_once_and_its_pairs_are_written_before_all_end(
+    packed: Path, tmp_path: Path
+) -> None:
+    optimizer = {"lr": 1e30, "warmup_epochs": 0, "clip_norm": None}
+    errors = errors_of(started(packed, tmp_path, optimizer=optimizer), 1)
+    assert errors.count("is NaN or infinite at epoch 1, step ") == 1
+    (file,) = (tmp_path / "checkpoints").glob(f"*/{DECISIONS}")
+    record = json.loads(file.read_text())[-1]
+    assert record["name"] == "nan"
+    assert 4 <= len(record["task_ids"]) <= 5  # of the whole batch, not of one process' part
+    assert str(file) in errors
 
 
 def children(pid: int) -> list[int]:
@@ -140,8 +173,9 @@ def waited_for(what: str, deadline_s: float = DEADLINE_S) -> Iterator[None]:
     raise AssertionError(f"{what} did not happen within {deadline_s} s")
 
 
+@pytest.mark.slow
 def test_processes_die_with_their_launcher(packed: Path, tmp_path: Path) -> None:
-    process = started(packed, tmp_path, 2, epochs=1000, checkpoints={"every_steps": 1})
+    process = started(packed, tmp_path, epochs=1000, checkpoints={"every_steps": 1})
     try:
         for _ in waited_for("a first checkpoint"):
             assert process.poll() is None
@@ -192,3 +226,14 @@ def test_more_gpus_than_there_are_is_one_sentence() -> None:
     with pytest.raises(ConfigError, match=f"--gpus {missing} was asked for and this machine has {missing - 1}"):
         rank_device("auto", missing)
     assert rank_device("cpu", missing) == "cpu"
+
+
+@pytest.mark.parametrize("backbone", ["small_cnn", "resnet18"])
+def test_batch_normalisation_is_refused_only_where_its_statistics_cannot_be_shared(backbone: str) -> None:
+    model = LensFinder6CH(ModelSettings(backbone=backbone, pretrained=False), 6)
+    with pytest.raises(ConfigError, match=f"{backbone} has batch normalisation, .* take --gpus 1, a GPU for each, or"):
+        check_shareable(model, torch.device("cpu"), Ranks(0, 2), backbone)
+    check_shareable(model, torch.device("cpu"), Ranks(), backbone)
+    check_shareable(model, torch.device("cuda"), Ranks(0, 2), backbone)
+    normed = LensFinder6CH(ModelSettings(backbone="test_convnext", pretrained=False), 6)
+    check_shareable(normed, torch.device("cpu"), Ranks(0, 2), "test_convnext")

@@ -17,9 +17,10 @@ from dark_halo_scope.core.errors import BadInputError, ConfigError
 from dark_halo_scope.core.files import write_json
 from dark_halo_scope.images.mined import MinedNegatives
 from dark_halo_scope.images.preprocess import Preprocess6CH
-from dark_halo_scope.images.samplers import epoch_plan
+from dark_halo_scope.images.samplers import BatchPlan, epoch_plan
 from dark_halo_scope.models.weights import save_model
 from dark_halo_scope.training.config import TrainSettings
+from dark_halo_scope.training.data import Batch, TrainingData
 from dark_halo_scope.training.judging import Judge
 from dark_halo_scope.training.loop import DECISIONS, Trainer, TrainingResult
 from dark_halo_scope.training.start import open_start
@@ -106,25 +107,46 @@ def test_a_loss_that_is_not_finite_stops_with_the_batchs_ids_and_keeps_the_last_
         return logits * float("nan") if self.training and run.state.step == 4 else logits
 
     monkeypatch.setattr(type(run.model), "forward", poisoned)
-    with pytest.raises(TrainingDivergedError, match=r"epoch 2, step 4.*8 pairs: task-1-") as error:
+    with pytest.raises(TrainingDivergedError, match=r"epoch 2, step 4.*8 pairs \(task-1-") as error:
         run.run()
-    assert len(set(str(error.value).split("task-1-"))) == 9
-    records = json.loads((tmp_path / "checkpoints" / DECISIONS).read_text())
-    assert records[-1]["name"] == "nan"
-    assert len(records[-1]["task_ids"]) == 8
+    file = tmp_path / "checkpoints" / DECISIONS
+    record = json.loads(file.read_text())[-1]
+    assert record["name"] == "nan"
+    assert len(set(record["task_ids"])) == 8
+    assert re.findall(r"task-1-\d+", str(error.value)) == record["task_ids"][:5]
+    assert f"all named in {file}" in str(error.value)
     monkeypatch.undo()
     resumed = trainer(toy_split, settings, tmp_path / "checkpoints")
     assert resumed.state.step == 3
     assert all(torch.isfinite(tensor).all() for tensor in resumed.model.state_dict().values())
 
 
-def test_an_image_that_is_not_finite_is_reported_with_its_batch(toy_split: MakeSplit) -> None:
+def test_images_that_are_not_finite_are_named_and_no_others(toy_split: MakeSplit, tmp_path: Path) -> None:
     train, val = toy_split("train", 8, 1), toy_split("val", 8, 2)
-    broken = np.array(train.positive)
-    broken[3, 1, 10, 10] = np.nan
-    run = Trainer(toy_settings(), ToySplit(broken, train.control, train.hard_negative, train.rows), val, CPU, None)
-    with pytest.raises(BadInputError, match="task-1-0003"):
+    positive, ring = np.array(train.positive), np.array(train.hard_negative)
+    positive[3, 1, 10, 10] = np.nan
+    ring[5, 0, 0, 0] = np.inf
+    run = Trainer(toy_settings(), replace(train, positive=positive, hard_negative=ring), val, CPU, tmp_path)
+    named = ["positive task-1-0003", "hard_negative task-1-0005"]
+    with pytest.raises(BadInputError, match=rf"epoch 1, step 0; .* without 2 images \({', '.join(named)}\), all"):
         run.run()
+    record = json.loads((tmp_path / DECISIONS).read_text())[-1]
+    assert (record["name"], record["task_ids"]) == ("pixels", named)
+
+
+def test_pixels_that_are_finite_when_read_again_are_no_faults_of_the_images(
+    toy_split: MakeSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = TrainingData.batch
+
+    def flipped(self: TrainingData, plan: BatchPlan) -> Batch:
+        made = batch(self, plan)
+        made.images[0, 0, 0, 0] = float("inf")
+        return made
+
+    monkeypatch.setattr(TrainingData, "batch", flipped)
+    with pytest.raises(BadInputError, match="finite when they are read again; look for a fault of the memory"):
+        trainer(toy_split, toy_settings()).run()
 
 
 def test_a_kind_of_probability_zero_is_not_shown(toy_split: MakeSplit) -> None:
@@ -162,7 +184,9 @@ def test_a_loss_that_is_not_finite_is_found_later_where_looking_is_rare_and_name
         return logits * float("nan") if self.training and run.state.step == 1 else logits
 
     monkeypatch.setattr(type(run.model), "forward", poisoned)
-    with pytest.raises(TrainingDivergedError, match=r"loss is NaN or infinite at epoch 1, step 1;.*4 pairs: ") as error:
+    with pytest.raises(
+        TrainingDivergedError, match=r"loss is NaN or infinite at epoch 1, step 1;.*4 pairs \("
+    ) as error:
         run.run()
     assert len(shown) == 4
     plan = epoch_plan(settings.sampler, np.arange(24), np.arange(0), 1, settings.seed, 0)[1]
@@ -349,10 +373,11 @@ def test_a_rate_that_leaves_the_schedule_fails_its_check(toy_split: MakeSplit, m
         return [check["passed"] for check in checks if check["name"] == "learning_rate"]
 
     assert passed() == [True, True]
-    step = Stepper.step
+    step: Any = Stepper.step
 
     def held(self: Stepper, *args: Any) -> Outcome[Any]:
-        return step(self, *args[:3], 3e-3, *args[4:])
+        outcome: Outcome[Any] = step(self, *args[:3], 3e-3, *args[4:])
+        return outcome
 
     monkeypatch.setattr(Stepper, "step", held)
     assert passed() == [False, False]

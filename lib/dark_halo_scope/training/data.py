@@ -195,6 +195,17 @@ class TrainingData:
                 names += [f"{what} {row}" for row in unique]
         return names
 
+    def not_finite(self, plan: BatchPlan) -> list[str]:
+        """What names the images of a plan with a pixel that is not finite as packed: kind, then id or row."""
+        broken_B = np.empty(len(plan), bool)
+        for run in self._runs(plan):
+            broken_B[run.places] = ~np.isfinite(self._arrays[run.array][run.rows]).all((1, 2, 3))
+        named = []
+        for index, kind in enumerate(KINDS):
+            rows = np.unique(plan.row_B[broken_B & (plan.kind_B == index)])
+            named += [f"{kind} {name}" for name in self.names(_plan_of(index, rows))]
+        return named
+
     def labels_and_meta(self) -> tuple[NDArray[np.float32], pa.Table]:
         """Labels (L,) and rows (L) as an epoch pairs them, for a guard against columns that know the label.
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,10 @@ from dark_halo_scope.core.errors import ConfigError, DarkHaloScopeError
 
 # Longer than any validation that the others wait for; that a rank died is what torchrun notices, not this.
 _TIMEOUT = timedelta(hours=12)
+
+# In the store that torchrun keeps: what the first process died of, and how long it may be behind the others.
+_ERROR = "dark_halo_scope/error"
+_FIRST_SPEAKS = timedelta(seconds=20)
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,16 @@ class Ranks:
         answer = torch.tensor(int(value))
         dist.broadcast(answer, 0)
         return bool(answer)
+
+    def end_after_first(self) -> NoReturn:
+        """End, as another process than the first, once that has said what is wrong and ended.
+
+        torchrun stops all when one ends: who would go at once takes the first away from what it writes.
+        """
+        # Nobody answers: the first closes its connections when it ends, or torchrun stops this process before.
+        with contextlib.suppress(RuntimeError):
+            dist.broadcast(torch.zeros(1), 0)
+        raise SystemExit(1)
 
 
 def launched() -> bool:
@@ -120,6 +135,24 @@ def joined(device_type: str) -> Iterator[Ranks]:
     dist.init_process_group(backend, timeout=_TIMEOUT)
     if not ranks.first:
         logging.getLogger().setLevel(logging.WARNING)
-    yield ranks
+    try:
+        yield ranks
+    except DarkHaloScopeError as error:
+        if _said_by_first(ranks, error):
+            ranks.end_after_first()
+        raise
     # Not where an error passes: the others wait in a collective that will never come, and torchrun ends them.
     dist.destroy_process_group()
+
+
+def _said_by_first(ranks: Ranks, error: DarkHaloScopeError) -> bool:
+    """Whether the first process says the same of what ails all of them; false on the first itself."""
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    if ranks.first:
+        store.set(_ERROR, str(error))
+        return False
+    try:
+        store.wait([_ERROR], _FIRST_SPEAKS)
+    except dist.DistStoreError:
+        return False
+    return bool(store.get(_ERROR).decode() == str(error))

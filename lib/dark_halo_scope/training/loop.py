@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -36,7 +36,15 @@ from dark_halo_scope.training.red_flags import Record
 from dark_halo_scope.training.schedules import learning_rate
 from dark_halo_scope.training.start import StartWeights
 from dark_halo_scope.training.state import Progression, pack_state, restore_state
-from dark_halo_scope.training.stepping import Outcome, Part, Stepper, algorithms, mixed_seed, part_of
+from dark_halo_scope.training.stepping import (
+    Outcome,
+    Part,
+    Stepper,
+    algorithms,
+    check_shareable,
+    mixed_seed,
+    part_of,
+)
 from dark_halo_scope.training.tracking import Tracker
 from dark_halo_scope.training.watching import PendingStep, SeenStep, TrainingDivergedError, fetch
 
@@ -44,6 +52,7 @@ _logger = logging.getLogger(__name__)
 
 DECISIONS = "decisions.json"  # beside the checkpoints, also where training stopped for NaN
 CHECK_EVERY_CUDA = 25  # steps between looks at what a GPU computed; on the CPU every step, where looking is free
+_NAMED = 5  # ids in a sentence; its file has all
 _STEP_STREAM, _LIBRARY_STREAM = 2, 8  # of an epoch, the latter of the first; the sampler has others
 
 
@@ -105,6 +114,7 @@ class Trainer:
         resumed = None if checkpoints is None else newest_checkpoint(checkpoints)
         torch.manual_seed(settings.seed)
         model = LensFinder6CH(settings.model, preprocess.channels, load_weights=resumed is None and start is None)
+        check_shareable(model, device, self.ranks, settings.model.backbone)
         model.set_meta_statistics(*meta_statistics(self.train_data.meta_NM))
         if start is not None:
             start.load_into(model, preprocess)
@@ -253,23 +263,33 @@ class Trainer:
         with Progress(total, text) as progress:
             yield progress.advance
 
-    def _diverged(self, step: SeenStep) -> None:
-        """End the run with the ids of what the step saw, which every process does and the first says."""
+    def _diverged(self, step: SeenStep) -> NoReturn:
+        """End the run with the ids of what the step saw, which the first process says and writes."""
         if not self.ranks.first:
-            raise SystemExit(1)
-        state = self.state
-        ids = sorted({name for plan in step.plans for name in self.train_data.names(plan)})
-        kind = "pairs" if self.settings.sampler.draw == "pairs" else "images"
-        named = f"{len(ids)} {kind}: {', '.join(ids)}"
+            self.ranks.end_after_first()
+        where = f"at epoch {self.state.epoch + 1}, step {step.number}"
         if step.wrong == "pixels":
-            raise BadInputError(
-                f"Pixels that are not finite were read at epoch {state.epoch + 1}, step {step.number}; pack again "
-                f"without them. The batch holds {named}."
-            )
-        record: Record = {"kind": "red flag", "name": "nan", "epoch": state.epoch, "step": step.number, "stops": True}
-        if self.checkpoints is not None:
-            write_json(self.checkpoints / DECISIONS, [*state.decisions, {**record, "task_ids": ids}])
+            broken = [name for plan in step.plans for name in self.train_data.not_finite(plan)]
+            named = self._recorded("pixels", step, broken, "images")
+            if not broken:
+                raise BadInputError(
+                    f"Pixels that are not finite were trained on {where}, and the same images are finite when they "
+                    "are read again; look for a fault of the memory or the GPU, and go on from the last checkpoint."
+                )
+            raise BadInputError(f"Pixels that are not finite were read {where}; pack again without {named}.")
+        ids = sorted({name for plan in step.plans for name in self.train_data.names(plan)})
+        named = self._recorded("nan", step, ids, "pairs" if self.settings.sampler.draw == "pairs" else "images")
         raise TrainingDivergedError(
-            f"The {step.wrong} is NaN or infinite at epoch {state.epoch + 1}, step {step.number}; lower the learning "
-            f"rate or look at the batch's {named}."
+            f"The {step.wrong} is NaN or infinite {where}; lower the learning rate or look at the batch's {named}."
         )
+
+    def _recorded(self, flag: str, step: SeenStep, names: list[str], kind: str) -> str:
+        """Write all names to the decisions; how many they are, the first few, and where the others stand."""
+        more = ", ..." if len(names) > _NAMED else ""
+        text = f"{len(names)} {kind} ({', '.join(names[:_NAMED])}{more})"
+        if self.checkpoints is None:
+            return text
+        epoch = self.state.epoch
+        record: Record = {"kind": "red flag", "name": flag, "epoch": epoch, "step": step.number, "stops": True}
+        write_json(self.checkpoints / DECISIONS, [*self.state.decisions, {**record, "task_ids": names}])
+        return f"{text}, all named in {self.checkpoints / DECISIONS}"

@@ -12,7 +12,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from timm.layers import convert_sync_batchnorm
 
+from dark_halo_scope.core.errors import ConfigError
 from dark_halo_scope.images.augment import apply_augmentation, draw_augmentation
 from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.images.samplers import BatchPlan
@@ -41,7 +43,7 @@ def part_of(plan: BatchPlan, ranks: Ranks) -> Part:
     """This process's part of a batch.
 
     Where a batch has fewer images than there are processes, one of them is shown again with weight 0: every process
-    must take part in every step.
+    must take part in every step. Only the statistics of batch normalisation, which know no weights, count it twice.
     """
     places = plan.places(ranks.rank, ranks.size)
     if len(places):
@@ -90,7 +92,8 @@ class Stepper:
         self.ranks = ranks
         self.dtype = resolve_precision(settings.precision, device)
         if ranks.size > 1 and device.type == "cuda":
-            model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            # timm's, because torch's own would lose the activations that some of timm's norms hold.
+            model = convert_sync_batchnorm(model)
         self.model = model
         self.optimizer = make_optimizer(model, settings)
         self.average: Tensors | None = None
@@ -197,6 +200,28 @@ class Stepper:
         torch._foreach_lerp_([self.average[name] for name in moving], [tensors[name] for name in moving], weight)
         for name in tensors.keys() - set(moving):
             self.average[name].copy_(tensors[name])
+
+
+def check_shareable(model: torch.nn.Module, device: torch.device, ranks: Ranks, name: str) -> None:
+    """Refuse to train a network in several processes that would not train to what one does.
+
+    Args:
+        model: before it is wrapped.
+        device: where to compute.
+        ranks: the processes.
+        name: of the network.
+
+    Raises:
+        ConfigError: batch normalisation on the CPU, where torch cannot take its statistics over processes.
+    """
+    if ranks.size == 1 or device.type == "cuda":
+        return
+    if any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        raise ConfigError(
+            f"{name} has batch normalisation, whose statistics {ranks.size} processes on the CPU cannot share, so that "
+            "they would train another network than one process; take --gpus 1, a GPU for each, or a network with "
+            "layer norms."
+        )
 
 
 def make_optimizer(model: LensFinder6CH, settings: TrainSettings) -> torch.optim.AdamW:
