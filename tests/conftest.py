@@ -18,6 +18,9 @@ settings.load_profile("dark_halo_scope")
 # Spark's JVMs live for seconds here: only the fast compiler and one collector thread halve what they take of the CPU.
 os.environ.setdefault("SPARK_SUBMIT_OPTS", JAVA_OPTIONS)
 
+# cuBLAS reads this when a process first multiplies on a GPU, which may be before a test of deterministic algorithms.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
