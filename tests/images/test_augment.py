@@ -110,6 +110,18 @@ def test_a_degraded_centre_keeps_its_mean_and_leaves_the_rest_alone() -> None:
     assert y[:, :, core].std(-1).max() < 1e-6
 
 
+def test_a_degraded_core_is_the_galaxys_wherever_a_shift_moves_it() -> None:
+    offset = torch.arange(64) - 31.5
+    radius = torch.hypot(offset[:, None], offset[None])
+    galaxy = torch.exp(-0.5 * radius**2).expand(50, 3, 64, 64)
+    mean = galaxy[0, 0][radius < 5].mean()
+    settings = {"dihedral": True, "shift_pix": 5, "centre_degradation_radius_pix": 5.0}
+    degraded = augmented(galaxy, centre_degradation_probability=1.0, **settings)
+    torch.testing.assert_close(degraded.amax((1, 2, 3)), mean.expand(50))
+    assert len(degraded[:, 0].flatten(1).unique(dim=0)) > 20
+    assert augmented(galaxy, **settings).amax((1, 2, 3)).min() > 5 * mean
+
+
 @pytest.mark.parametrize("name", ["brightness", "colour", "scale"])
 def test_jitter_that_makes_shortcuts_is_refused_with_the_reason(name: str) -> None:
     with pytest.raises(ValidationError, match=f"{name} jitter is refused because"):

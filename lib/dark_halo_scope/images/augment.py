@@ -52,14 +52,14 @@ def draw_augmentation(
     drawn: dict[str, torch.Tensor] = {}
 
     def uniform() -> torch.Tensor:
-        return torch.rand(count, generator=generator, device=generator.device).to(device)
+        return on_device(torch.rand(count, generator=generator, device=generator.device), device)
 
     if settings.dihedral:
         elements = torch.randint(DIHEDRAL, (count,), generator=generator, device=generator.device)
-        drawn["element"] = elements.to(device)
+        drawn["element"] = on_device(elements, device)
     if settings.shift_pix:
         corners = torch.randint(2 * settings.shift_pix + 1, (count, 2), generator=generator, device=generator.device)
-        drawn["corner"] = corners.to(device)
+        drawn["corner"] = on_device(corners, device)
     if settings.psf_blur_sigma_pix > 0:
         drawn["blur"] = uniform() * settings.psf_blur_sigma_pix
     if settings.noise_sigma > 0:
@@ -67,10 +67,16 @@ def draw_augmentation(
         if device.type == "cuda" and generator.device.type != "cuda":
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
             source = torch.Generator(device).manual_seed(seed)
-        drawn["noise"] = torch.randn(shape, generator=source, device=source.device).to(device)
+        drawn["noise"] = on_device(torch.randn(shape, generator=source, device=source.device), device)
     if settings.centre_degradation_probability > 0:
         drawn["degraded"] = uniform() < settings.centre_degradation_probability
     return Draws(**drawn)
+
+
+def on_device(drawn: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The same on a device; from the host's pageable memory a copy would wait until a GPU has finished its work."""
+    pinned = device.type == "cuda" and drawn.device.type == "cpu"
+    return (drawn.pin_memory() if pinned else drawn).to(device, non_blocking=True)
 
 
 def dihedral_each(x_BCHW: torch.Tensor, element_B: torch.Tensor) -> torch.Tensor:
@@ -137,11 +143,16 @@ def _degrade_centre(x_BCHW: torch.Tensor, degraded_B: torch.Tensor, radius_pix: 
     return torch.where(degraded_B[:, None, None, None] & core_HW, mean_BC11, x_BCHW)
 
 
-def _moved(x_BCHW: torch.Tensor, draws: Draws, shift_pix: int, blur_B1HH: torch.Tensor | None) -> torch.Tensor:
+def _moved(
+    x_BCHW: torch.Tensor, draws: Draws, settings: AugmentSettings, blur_B1HH: torch.Tensor | None
+) -> torch.Tensor:
     if draws.element is not None:
         x_BCHW = dihedral_each(x_BCHW, draws.element)
+    if draws.degraded is not None:
+        # Before the galaxy leaves the middle: it is its core that must not decide.
+        x_BCHW = _degrade_centre(x_BCHW, draws.degraded, settings.centre_degradation_radius_pix)
     if draws.corner is not None:
-        x_BCHW = _shift(x_BCHW, draws.corner, shift_pix)
+        x_BCHW = _shift(x_BCHW, draws.corner, settings.shift_pix)
     return x_BCHW if blur_B1HH is None else blur_B1HH @ x_BCHW @ blur_B1HH.transpose(-1, -2)
 
 
@@ -158,18 +169,14 @@ def apply_augmentation(
     augmented difference.
     """
     blur_B1HH = None if draws.blur is None else _blur_matrix(draws.blur, x_B3HW.shape[-1])
-    x_B3HW = _moved(x_B3HW, draws, settings.shift_pix, blur_B1HH)
+    x_B3HW = _moved(x_B3HW, draws, settings, blur_B1HH)
     if controls_B3HW is not None:
-        controls_B3HW = _moved(controls_B3HW, draws, settings.shift_pix, blur_B1HH)
+        controls_B3HW = _moved(controls_B3HW, draws, settings, blur_B1HH)
     if draws.noise is not None:
         _, sigma_B3 = preprocess.background(x_B3HW)
         noise_B3HW = settings.noise_sigma * sigma_B3 * draws.noise
         x_B3HW = x_B3HW + noise_B3HW
         controls_B3HW = None if controls_B3HW is None else controls_B3HW + noise_B3HW
-    if draws.degraded is not None:
-        radius = settings.centre_degradation_radius_pix
-        x_B3HW = _degrade_centre(x_B3HW, draws.degraded, radius)
-        controls_B3HW = None if controls_B3HW is None else _degrade_centre(controls_B3HW, draws.degraded, radius)
     return x_B3HW, controls_B3HW
 
 
