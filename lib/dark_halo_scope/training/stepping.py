@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from timm.layers import convert_sync_batchnorm
 
 from dark_halo_scope.core.errors import ConfigError
-from dark_halo_scope.images.augment import apply_augmentation, draw_augmentation
+from dark_halo_scope.images.augment import apply_augmentation, draw_augmentation, on_device
 from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.images.samplers import BatchPlan
 from dark_halo_scope.models.device import autocast, resolve_precision
@@ -177,7 +177,7 @@ class Stepper:
         augmentation = self.settings.augmentation
         draws = draw_augmentation(shape, augmentation, generator, self.device)
         if self.ranks.size > 1:
-            draws = draws.take(torch.from_numpy(part.places).to(self.device))
+            draws = draws.take(on_device(torch.from_numpy(part.places), self.device))
         x_B3HW, controls_B3HW = apply_augmentation(batch.images, draws, augmentation, self.preprocess, batch.controls)
         x_BCHW = self.preprocess(x_B3HW, controls_B3HW, check=False)
         with autocast(self.device, self.dtype):
