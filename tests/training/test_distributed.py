@@ -124,6 +124,7 @@ def test_two_processes_train_to_the_losses_and_weights_of_one(packed: Path, alon
     assert_same(alone, result_in(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_all_with_a_sentence_and_one_process_can_go_on(
     packed: Path, alone: Trained, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_process_that_dies_ends_all_with_a_sentence_and_one_process_can_go_on(
     assert_same(alone, trained_alone(packed, tmp_path, checkpoints=checkpoints))
 
 
+@pytest.mark.slow
 def test_an_error_of_all_processes_ends_them_and_is_said_once(packed: Path, tmp_path: Path) -> None:
     errors = errors_of(started(packed, tmp_path, model=toy_settings().model.model_dump()), 1)
     assert errors.count("small_cnn has batch normalisation, whose statistics 2 processes on the CPU cannot share") == 1

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-import dark_halo_scope
 from dark_halo_scope.core.files import write_json
 from dark_halo_scope.images.mined import MinedNegatives
 from dark_halo_scope.models.weights import save_model
@@ -44,16 +41,6 @@ CASES: dict[str, dict[str, Any]] = {
     "second stage": {"sampler": {"batch_pairs": 8, "per_pair": "all"}},
 }
 STEPS = 9  # of each case
-
-# The child trains in a process of its own, which the crash point kills as kill -9 would.
-CHILD = """
-import sys
-from pathlib import Path
-tests, folder = Path(sys.argv[2]), Path(sys.argv[3])
-sys.path[:0] = [str(tests), sys.argv[1]]
-from training.test_resume import train
-train(sys.argv[4], folder, folder / "checkpoints")
-"""
 
 
 def first_stage(folder: Path, split: ToySplit) -> StartWeights:
@@ -90,11 +77,15 @@ def train(case: str, folder: Path, checkpoints: Path | None) -> tuple[bytes, lis
 
 
 def killed_at(case: str, folder: Path, step: int) -> None:
-    """Train in a child that is killed right after `step`, and say that it was."""
-    environment = {**os.environ, "DHS_CRASH_AT": f"training_step:{step}", "OMP_NUM_THREADS": "1"}
-    paths = [str(Path(dark_halo_scope.__file__).parents[1]), str(Path(__file__).parents[1])]
-    child = subprocess.run([sys.executable, "-c", CHILD, *paths, str(folder), case], env=environment, check=False)
-    assert child.returncode == -signal.SIGKILL
+    """Train in a child that is killed right after `step` as kill -9 would, and say that it was."""
+    child = os.fork()  # it need not import torch once more, which takes longer than to train
+    if child == 0:
+        try:
+            os.environ["DHS_CRASH_AT"] = f"training_step:{step}"
+            train(case, folder, folder / "checkpoints")
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 Trained = tuple[bytes, list[dict[str, Any]]]
