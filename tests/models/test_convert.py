@@ -1,5 +1,6 @@
 """Checkpoints of the earlier pipeline: the same logits after conversion, each layout, and nothing is run on the way."""
 
+import copy
 import json
 import pickle
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from dark_halo_scope.core.errors import BadInputError, ConfigError
 from dark_halo_scope.models.convert import main
+from dark_halo_scope.models.legacy import read_checkpoint
 from dark_halo_scope.models.weights import load_model
 
 SIZE = 64
@@ -129,10 +131,37 @@ def settings(meta: tuple[str, ...] = (), residual: bool = False, **changes: obje
     return json.dumps(values)
 
 
+SMALL_STEM = {"stem_stride": 1, "stem_pool": False}
+
+
 def converted(checkpoint: Path, given: str) -> Path:
     output = checkpoint.parent / "main" / "best.json"
     main(["--checkpoint", str(checkpoint), "--output", str(output), "--settings", given, "--generation", "gen2"])
     return output
+
+
+@pytest.fixture(scope="module")
+def plain() -> nn.Module:
+    """A resnet18 away from its beginning, which no test may change."""
+    torch.manual_seed(0)
+    return trained(resnet())
+
+
+@pytest.fixture(scope="module")
+def small_stem() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return resnet(3).state_dict()
+
+
+@pytest.fixture(scope="module")
+def fused() -> dict[str, torch.Tensor]:
+    return NETWORKS["LensFinder6CH"]().state_dict()
+
+
+@pytest.fixture
+def state(plain: nn.Module) -> dict[str, torch.Tensor]:
+    """Its tensors in a dictionary that a test may change; the tensors themselves it may not."""
+    return dict(plain.state_dict())
 
 
 @pytest.fixture
@@ -158,9 +187,9 @@ def test_a_converted_network_gives_the_same_logits(name: str, saved: Callable[[A
     assert expected[:3].std() > 0.01
     if meta:
         assert abs(expected[0] - expected[3]) > 1e-3
-    model, preprocess, _ = load_model(
-        converted(saved({"model": original.state_dict()}), settings(meta, residual=channels == 6))
-    )
+    stem = SMALL_STEM if name in ("resnet18 with a 3x3 stem", "wrapped resnet18") else {}
+    path = saved({"model": original.state_dict()})
+    model, preprocess, _ = load_model(converted(path, settings(meta, residual=channels == 6, **stem)))
     assert preprocess.channels == channels
     torch.testing.assert_close(model(x, META if meta else torch.empty(4, 0)), expected, atol=1e-4, rtol=1e-4)
 
@@ -177,23 +206,30 @@ WRAPPERS: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_a_state_dict_is_found_wherever_it_lies(wrapper: str, saved: Callable[[Any], Path]) -> None:
-    state = trained(resnet()).state_dict()
+def test_a_state_dict_is_found_wherever_it_lies(
+    wrapper: str, state: dict[str, torch.Tensor], saved: Callable[[Any], Path]
+) -> None:
     model, _, _ = load_model(converted(saved(WRAPPERS[wrapper](state)), settings()))
     torch.testing.assert_close(
         model.backbone.state_dict()["layer3.1.bn2.running_var"], state["layer3.1.bn2.running_var"]
     )
 
 
-def test_a_whole_checkpoint_of_training_is_read_with_its_numpy_numbers(saved: Callable[[Any], Path]) -> None:
-    model = trained(resnet())
-    optimizer = torch.optim.AdamW(model.parameters())
-    sum(parameter.sum() for parameter in model.parameters()).backward()
+def test_a_whole_checkpoint_of_training_is_read_with_its_numpy_numbers(
+    plain: nn.Module, saved: Callable[[Any], Path]
+) -> None:
+    # Of two parameters: the optimiser's own numbers are what matters here.
+    own = list(plain.parameters())[-2:]
+    optimizer = torch.optim.AdamW(own)
+    sum(parameter.sum() for parameter in own).backward()
+    before = copy.deepcopy(plain.state_dict())
     optimizer.step()
+    plain.load_state_dict(before)
+    plain.zero_grad()
     whole = {
         "epoch": 6,
         "val_auc": np.float64(0.9906),
-        "model": model.state_dict(),
+        "model": plain.state_dict(),
         "optimizer": optimizer.state_dict(),
         "config": {"arch": "resnet18", "lr": 3e-4},
     }
@@ -203,11 +239,58 @@ def test_a_whole_checkpoint_of_training_is_read_with_its_numpy_numbers(saved: Ca
     assert (best["generation"], best["stage"]) == ("gen2", "main")
 
 
-def test_half_precision_weights_become_full_ones(saved: Callable[[Any], Path]) -> None:
-    state = {name: t.half() if t.is_floating_point() else t for name, t in trained(resnet()).state_dict().items()}
-    model, _, _ = load_model(converted(saved(state), settings()))
+def test_half_precision_weights_become_full_ones(state: dict[str, torch.Tensor], saved: Callable[[Any], Path]) -> None:
+    halves = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    model, _, _ = load_model(converted(saved(halves), settings()))
     assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
-    torch.testing.assert_close(model.backbone.state_dict()["conv1.weight"], state["conv1.weight"].float())
+    torch.testing.assert_close(model.backbone.state_dict()["conv1.weight"], halves["conv1.weight"].float())
+
+
+NUMBERS = [
+    *(np.float64(0.1), np.float32(0.1), np.float16(0.1), np.int64(-7), np.int32(7), np.uint8(200), np.bool_(True)),
+    np.array([2.5], ">f8").view(np.dtype(">f8"))[0],
+]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.dtype.name)
+def test_numpy_numbers_are_read_as_numpy_reads_them(number: Any, saved: Callable[[Any], Path]) -> None:
+    found = read_checkpoint(saved({"number": number}))["number"]
+    assert found == number.item()
+    assert type(found) is type(number.item())
+
+
+class Forged:
+    """A NumPy number whose type is not what NumPy would write: other flags, another name, another length."""
+
+    def __init__(self, name: str = "f8", order: str = "<", flags: int = 0, raw: bytes = b"\0" * 8) -> None:
+        self.name, self.order, self.flags, self.raw = name, order, flags, raw
+
+    def __reduce__(self) -> tuple[object, tuple[object, object]]:
+        return (np.float64(0).__reduce__()[0], (ForgedType(self.name, self.order, self.flags), self.raw))
+
+
+class ForgedType:
+    def __init__(self, name: str, order: str, flags: int) -> None:
+        self.name, self.state = name, (3, order, None, None, None, -1, -1, flags)
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...], tuple[object, ...]]:
+        return (np.dtype, (self.name, False, True), self.state)
+
+
+def test_flags_that_make_numpy_read_other_memory_do_nothing(saved: Callable[[Any], Path]) -> None:
+    raw = np.float64(0.25).tobytes()
+    # All flags, of which NPY_ITEM_IS_POINTER (2) and NPY_LIST_PICKLE (4) make NumPy take the object for the number.
+    assert read_checkpoint(saved({"number": Forged(flags=63, raw=raw)})) == {"number": 0.25}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [Forged("O8"), Forged("V8"), Forged("M8"), Forged(order="="), Forged(raw=b"\0" * 4), Forged("f4")],
+    ids=["object", "void", "date", "byte order", "too short", "too long"],
+)
+def test_what_only_looks_like_a_numpy_number_is_refused(forged: Forged, saved: Callable[[Any], Path]) -> None:
+    with pytest.raises(BadInputError, match=r"ckpt_best\.pt"):
+        read_checkpoint(saved({"number": forged}))
 
 
 class Payload:
@@ -227,7 +310,7 @@ def test_a_pickle_with_code_is_refused_and_does_nothing(place: str, tmp_path: Pa
     elif place == "as weights":
         torch.save({"model": payload}, path)
     else:
-        torch.save({"model": resnet().state_dict(), "config": payload}, path)
+        torch.save({"model": {"fc.weight": torch.zeros(1, 2)}, "config": payload}, path)
     with pytest.raises(BadInputError, match=r"(?s)ckpt_best\.pt.*(would run|read safely)"):
         converted(path, settings())
     assert not witness.exists()
@@ -243,7 +326,7 @@ def test_a_refused_pickle_is_told_by_what_it_would_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.999])
 def test_a_truncated_checkpoint_is_refused(keep: float, saved: Callable[[Any], Path]) -> None:
-    path = saved(resnet().state_dict())
+    path = saved({"fc.weight": torch.zeros(1, 512)})
     data = path.read_bytes()
     path.write_bytes(data[: int(keep if keep > 1 else keep * len(data))])
     with pytest.raises(BadInputError, match=r"ckpt_best\.pt"):
@@ -266,10 +349,9 @@ def test_a_network_of_more_than_one_class_is_refused(saved: Callable[[Any], Path
         converted(saved(torchvision.models.resnet18(num_classes=2).state_dict()), settings())
 
 
-def test_tensors_that_no_layout_has_are_refused(saved: Callable[[Any], Path]) -> None:
-    state = {**resnet().state_dict(), "attention.weight": torch.zeros(3)}
+def test_tensors_that_no_layout_has_are_refused(state: dict[str, torch.Tensor], saved: Callable[[Any], Path]) -> None:
     with pytest.raises(BadInputError, match=r"attention\.weight"):
-        converted(saved(state), settings())
+        converted(saved({**state, "attention.weight": torch.zeros(3)}), settings())
 
 
 def test_a_network_of_another_size_is_refused(saved: Callable[[Any], Path]) -> None:
@@ -284,16 +366,14 @@ def test_a_network_that_only_looks_like_a_known_one_is_refused(saved: Callable[[
         converted(saved(bottlenecks.state_dict()), settings())
 
 
-def test_a_missing_tensor_is_named(saved: Callable[[Any], Path]) -> None:
-    state = resnet().state_dict()
+def test_a_missing_tensor_is_named(state: dict[str, torch.Tensor], saved: Callable[[Any], Path]) -> None:
     del state["layer2.0.bn1.running_mean"]
     with pytest.raises(BadInputError, match=r"layer2\.0\.bn1\.running_mean"):
         converted(saved(state), settings())
 
 
-def test_weights_that_are_not_finite_are_refused(saved: Callable[[Any], Path]) -> None:
-    state = resnet().state_dict()
-    state["fc.bias"][0] = float("nan")
+def test_weights_that_are_not_finite_are_refused(state: dict[str, torch.Tensor], saved: Callable[[Any], Path]) -> None:
+    state["fc.bias"] = torch.full((1,), float("nan"))
     with pytest.raises(BadInputError, match=r"not finite \(fc\.bias\)"):
         converted(saved(state), settings())
 
@@ -303,12 +383,35 @@ def test_what_a_checkpoint_does_not_say_must_be_given(missing: str, saved: Calla
     given = json.loads(settings())
     del given[missing]
     with pytest.raises(ConfigError, match=missing):
-        converted(saved(resnet().state_dict()), json.dumps(given))
+        converted(saved({}), json.dumps(given))
 
 
-def test_preprocessing_of_other_channels_is_refused(saved: Callable[[Any], Path]) -> None:
+@pytest.mark.parametrize("given", [{}, {"stem_stride": 1}, {"stem_pool": False}])
+def test_what_a_small_stem_is_followed_by_must_be_given(
+    given: dict[str, Any], small_stem: dict[str, torch.Tensor], saved: Callable[[Any], Path]
+) -> None:
+    with pytest.raises(ConfigError, match="say stem_stride and stem_pool"):
+        converted(saved(small_stem), settings(**given))
+
+
+@pytest.mark.parametrize(("stride", "pool"), [(2, False), (1, True), (2, True)])
+def test_a_small_stem_that_cannot_be_built_is_refused(
+    stride: int, pool: bool, small_stem: dict[str, torch.Tensor], saved: Callable[[Any], Path]
+) -> None:
+    with pytest.raises(ConfigError, match=f"stride {stride} {'with' if pool else 'without'} pooling, which is not"):
+        converted(saved(small_stem), settings(stem_stride=stride, stem_pool=pool))
+
+
+def test_a_small_stem_is_not_said_of_another(state: dict[str, torch.Tensor], saved: Callable[[Any], Path]) -> None:
+    with pytest.raises(ConfigError, match="has no 3x3 stem"):
+        converted(saved(state), settings(**SMALL_STEM))
+
+
+def test_preprocessing_of_other_channels_is_refused(
+    state: dict[str, torch.Tensor], saved: Callable[[Any], Path]
+) -> None:
     with pytest.raises(ConfigError, match="takes 3 channels and this preprocessing makes 6"):
-        converted(saved(resnet().state_dict()), settings(residual=True))
+        converted(saved(state), settings(residual=True))
 
 
 def test_a_control_source_that_learns_from_controls_cannot_be_had(saved: Callable[[Any], Path]) -> None:
@@ -317,16 +420,15 @@ def test_a_control_source_that_learns_from_controls_cannot_be_had(saved: Callabl
         converted(saved(resnet6().state_dict()), settings(preprocessing=paired))
 
 
-def test_metadata_columns_must_fit_the_branch(saved: Callable[[Any], Path]) -> None:
+def test_metadata_columns_must_fit_the_branch(state: dict[str, torch.Tensor], saved: Callable[[Any], Path]) -> None:
     with pytest.raises(BadInputError, match="0 metadata columns"):
-        converted(saved(resnet().state_dict()), settings(COLUMNS))
+        converted(saved(state), settings(COLUMNS))
 
 
 @pytest.mark.parametrize("recorded", ["psfsize_r,psfdepth_r", ["psfsize_r", "psfdepth_r"]])
 def test_metadata_columns_in_another_order_than_recorded_are_refused(
-    recorded: Any, saved: Callable[[Any], Path]
+    recorded: Any, fused: dict[str, torch.Tensor], saved: Callable[[Any], Path]
 ) -> None:
-    state = NETWORKS["LensFinder6CH"]().state_dict()
-    path = saved({"model": state, "args": {"meta_cols": recorded}})
+    path = saved({"model": fused, "args": {"meta_cols": recorded}})
     with pytest.raises(ConfigError, match="psfsize_r, psfdepth_r"):
         converted(path, settings(("psfdepth_r", "psfsize_r"), residual=True))

@@ -14,6 +14,7 @@ from dark_halo_scope.core.manifest import write_result
 from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.models.convert_config import ConvertSettings
 from dark_halo_scope.models.legacy import (
+    LegacyNetwork,
     build_network,
     read_checkpoint,
     recognise,
@@ -47,6 +48,7 @@ def convert(checkpoint: Path, output: Path, settings: ConvertSettings, card: dic
     """
     contents = read_checkpoint(checkpoint)
     legacy = recognise(state_dict(contents, str(checkpoint)), str(checkpoint))
+    _check_stem(legacy, settings, str(checkpoint))
     recorded = recorded_meta_columns(contents)
     if legacy.meta and recorded is not None and recorded != settings.meta_columns:
         raise ConfigError(
@@ -73,6 +75,28 @@ def convert(checkpoint: Path, output: Path, settings: ConvertSettings, card: dic
         "recorded": recorded_numbers(contents),
     }
     return save_model(output, model, preprocess, {**card, "converted_from": origin})
+
+
+def _check_stem(legacy: LegacyNetwork, settings: ConvertSettings, where: str) -> None:
+    """A 3x3 convolution has the same weights whatever its stride and whatever follows: only the user knows.
+
+    Raises:
+        ConfigError: it was not said, cannot be built, or was said of another stem.
+    """
+    given = (settings.stem_stride, settings.stem_pool)
+    if legacy.stem != "3x3":
+        if given != (None, None):
+            raise ConfigError(f"{where} has no 3x3 stem; leave stem_stride and stem_pool out.")
+    elif None in given:
+        raise ConfigError(
+            f"{where} begins with a 3x3 convolution, and its weights do not tell its stride, nor whether pooling "
+            "follows; say stem_stride and stem_pool as its training code had them."
+        )
+    elif given != (1, False):
+        raise ConfigError(
+            f"{where} has a 3x3 stem of stride {given[0]} {'with' if given[1] else 'without'} pooling, which is not "
+            "built here: only stride 1 without pooling is."
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

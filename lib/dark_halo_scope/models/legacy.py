@@ -84,15 +84,46 @@ FAMILIES = {
 #: large as deviation change no bit of the product with weights that are larger by it, and clip nothing below 5 million.
 META_SCALE = 2.0**20
 
-# Numbers that training wrote beside the weights, as NumPy has pickled them: data, no code.
-_NUMPY_NUMBERS: list[Any] = [
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("bool", "int32", "int64", "float32", "float64")),
-]
+#: NumPy's types of plain numbers, as its pickles name them.
+_NUMBER_TYPES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 
 Tensors = dict[str, torch.Tensor]
+
+
+class _NumberType:
+    """Stands for `numpy.dtype` while a checkpoint is read: the name of a number's type and its byte order.
+
+    NumPy's own takes whatever flags a pickle gives it, and with some of them reads numbers from other memory.
+    """
+
+    def __init__(self, name: str, *_: object) -> None:
+        if name not in _NUMBER_TYPES:
+            raise pickle.UnpicklingError(f"{name!r} is no type of numbers")
+        self.name = name
+        self.order = "<"
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        """Take the byte order and leave all flags."""
+        if state[1] not in ("<", ">", "|"):
+            raise pickle.UnpicklingError(f"{state[1]!r} is no byte order")
+        self.order = str(state[1])
+
+
+def _number(kind: _NumberType, raw: bytes) -> float | int | bool:
+    """Stands for NumPy's function of this purpose: the number whose bytes a checkpoint holds."""
+    dtype = np.dtype(kind.order + kind.name)
+    if not isinstance(raw, bytes) or len(raw) != dtype.itemsize:
+        raise pickle.UnpicklingError(f"a number of type {kind.name} does not have {dtype.itemsize} bytes")
+    value: float | int | bool = np.frombuffer(raw, dtype)[0].item()
+    return value
+
+
+# Numbers that training wrote beside the weights, by NumPy's names for what makes them: data, and code of ours.
+_NUMPY_NUMBERS: list[Any] = [
+    (_number, "numpy.core.multiarray.scalar"),
+    (_number, "numpy._core.multiarray.scalar"),
+    (_NumberType, "numpy.dtype"),
+]
 
 
 class Linear(NamedTuple):
