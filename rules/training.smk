@@ -18,6 +18,8 @@ rule train:
         gpu=1,
         mem_mb=16000,
         runtime=2880,
+        # A resource, not a setting: to watch a run another way trains nothing again.
+        tracking="tensorboard",
     params:
         settings=settings("generation", "training"),
     message:
@@ -27,5 +29,6 @@ rule train:
         "exec python -m dark_halo_scope.training.train --packed {input.packed} --settings {params.settings:q}"
         " --start {input.start} --hard-negatives {input.hard_negatives}"
         " --generation {wildcards.generation} --stage {wildcards.stage} --threads {threads} --gpus {resources.gpu}"
+        " --tracking {resources.tracking}"
         " --checkpoints results/{wildcards.generation}/{wildcards.stage}/checkpoints"
         " --output {output.best} --history {output.history} 2> >(tee {log} >&2)"

@@ -88,7 +88,6 @@ def train_settings(backbone: str, batch: int, compiled: str) -> TrainSettings:
             "compile": compiled,
             "model": {"backbone": backbone, "pretrained": False},
             "sampler": {"batch_pairs": batch, "per_pair": "one"},
-            "tracking": {"kind": "none"},
         }
     )
 

@@ -30,9 +30,9 @@ def rehearsed(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> C
     return checkout
 
 
-def plan(checkout: Checkout, target: str) -> tuple[set[str], set[tuple[str, str]]]:
+def plan(checkout: Checkout, target: str, *options: str) -> tuple[set[str], set[tuple[str, str]]]:
     """Rules and trainings that would run for a target."""
-    run = checkout.snakemake("--dry-run", target)
+    run = checkout.snakemake("--dry-run", target, *options)
     output = run.stdout + run.stderr
     assert run.returncode == 0, output
     return planned_rules(output), planned_trainings(output)
@@ -55,6 +55,10 @@ def test_every_generation_is_gated_on_the_same_pairs(project_root: Path) -> None
 
 def test_finished_generations_have_nothing_to_do(rehearsed: Checkout) -> None:
     assert plan(rehearsed, "generations") == (set(), set())
+
+
+def test_watching_a_training_another_way_trains_nothing_again(rehearsed: Checkout) -> None:
+    assert plan(rehearsed, GEN3, "--set-resources", "train:tracking=wandb") == (set(), set())
 
 
 def test_another_learning_rate_of_the_second_stage_trains_only_that_again(rehearsed: Checkout) -> None:

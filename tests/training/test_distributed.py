@@ -42,7 +42,6 @@ def settings(**changes: Any) -> TrainSettings:
         "sampler": {"batch_pairs": 5, "per_pair": "all"},  # a part of 3 pairs and one of 2
         # AdamW makes a whole step of a gradient that is nothing but rounding: a small rate keeps such weights close.
         "optimizer": {"lr": 1e-3, "warmup_epochs": 0.5, "ema_decay": 0.9, "accumulate": 2},
-        "tracking": {"kind": "none"},
         **changes,
     }
     return toy_settings(**values)
@@ -66,6 +65,7 @@ def arguments(packed: Path, folder: Path, processes: int, **changes: Any) -> lis
         "--device": "cpu",
         "--gpus": processes,
         "--threads": processes,
+        "--tracking": "none",
     }
     return [str(part) for option in options.items() for part in option]
 

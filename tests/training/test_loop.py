@@ -395,11 +395,13 @@ class _Notes:
     def close(self) -> None: ...
 
 
-def test_a_tracker_is_told_of_steps_and_epochs_once(toy_split: MakeSplit, tmp_path: Path) -> None:
+def test_a_tracker_is_told_of_steps_and_epochs_once(
+    toy_split: MakeSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     notes = _Notes()
-    settings = toy_settings(tracking={"every_steps": 2})
+    monkeypatch.setattr("dark_halo_scope.training.loop.TRACK_EVERY", 2)
     splits = toy_split("train", 24, 1), toy_split("val", 8, 2)
-    train(Trainer(settings, *splits, CPU, None, tracker=Tracker(notes, tmp_path)))
+    train(Trainer(toy_settings(), *splits, CPU, None, tracker=Tracker(notes, tmp_path)))
     assert [step for name, step in notes.points if name == "step/loss"] == [0, 2, 4]
     assert [step for name, step in notes.points if name == "val_auc"] == [3, 6]
 

@@ -168,21 +168,11 @@ class DiagnosticSettings(Settings):
         return edges
 
 
-class TrackingSettings(Settings):
-    """Where a run can be watched. Not part of what is trained: nothing reads these files."""
-
-    kind: Literal["tensorboard", "wandb", "none"] = "tensorboard"
-    every_steps: int | None = Field(
-        default=50, ge=1, description="steps between points of training loss and rate; null: only after epochs"
-    )
-    project: str = Field(default="dark_halo_scope", description="Weights & Biases only")
-    mode: Literal["offline", "online"] = Field(
-        default="offline", description="Weights & Biases only; online needs a network and WANDB_API_KEY"
-    )
-
-
 class CheckpointSettings(Settings):
-    """How often a run can be resumed from; at least at every epoch's end. Not part of what is trained."""
+    """How often a run can be resumed from; at least at every epoch's end.
+
+    It does not change what is trained, but is a setting like the others: another value trains again.
+    """
 
     every_seconds: float | None = Field(default=300, gt=0)
     every_steps: int | None = Field(default=None, ge=1)
@@ -212,7 +202,6 @@ class TrainSettings(Settings):
     validation: ValidationSettings = ValidationSettings()
     red_flags: RedFlagSettings = RedFlagSettings()
     diagnostics: DiagnosticSettings = DiagnosticSettings()
-    tracking: TrackingSettings = TrackingSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
 
     @model_validator(mode="after")

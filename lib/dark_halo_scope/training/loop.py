@@ -52,6 +52,7 @@ _logger = logging.getLogger(__name__)
 
 DECISIONS = "decisions.json"  # beside the checkpoints, also where training stopped for NaN
 CHECK_EVERY_CUDA = 25  # steps between looks at what a GPU computed; on the CPU every step, where looking is free
+TRACK_EVERY = 50  # steps between a tracker's points of training loss, gradient and rate
 _NAMED = 5  # ids in a sentence; its file has all
 _STEP_STREAM, _LIBRARY_STREAM = 2, 8  # of an epoch, the latter of the first; the sampler has others
 
@@ -234,8 +235,7 @@ class Trainer:
             self._diverged(step)
         self.state.loss_sum += step.loss
         self.state.largest_norm = max(self.state.largest_norm, step.norm)
-        every = self.settings.tracking.every_steps
-        if every is not None and step.number % every == 0:
+        if step.number % TRACK_EVERY == 0:
             self._track(step.number, {"step/loss": step.loss, "step/norm": step.norm, "step/rate": step.rate})
 
     def _time_is_up(self) -> bool:

@@ -1,18 +1,25 @@
 """Where a run can be watched: TensorBoard, Weights & Biases, or nowhere.
 
 A tracker's files are for people: no rule and no other code reads them. They lie outside of results, and a resumed run
-appends to them without repeating a step.
+appends to them without repeating a step. Which it is does not belong to a run's settings: who watches it another way
+trains nothing again. Weights & Biases is offline unless WANDB_MODE says otherwise, and takes project and key from its
+own variables too (WANDB_PROJECT, WANDB_API_KEY).
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from dark_halo_scope.core.files import make_directory, read_json, write_json
-from dark_halo_scope.training.config import TrackingSettings
+
+Kind = Literal["tensorboard", "wandb", "none"]
+TRACKERS: tuple[Kind, ...] = get_args(Kind)
 
 #: In a tracker's folder: the last step logged of each curve.
 LAST_STEPS = "last_steps.json"
+
+_PROJECT = "dark_halo_scope"
 
 Scalars = Mapping[str, float]
 
@@ -57,22 +64,22 @@ class Tracker:
             self._backend = None
 
 
-def open_tracker(settings: TrackingSettings, folder: Path | None, name: str) -> Tracker:
+def open_tracker(kind: Kind, folder: Path | None, name: str) -> Tracker:
     """The tracker of one run.
 
     Args:
-        settings: which kind.
+        kind: one of TRACKERS.
         folder: of this run alone, the same when it is resumed; None: nothing is tracked.
         name: what the run is called where it is shown.
 
     Raises:
         StorageError: the folder cannot be made.
     """
-    if folder is None or settings.kind == "none":
+    if folder is None or kind == "none":
         return Tracker(None, None)
     make_directory(folder)
-    if settings.kind == "wandb":
-        return Tracker(_WandB(settings, folder, name), folder)
+    if kind == "wandb":
+        return Tracker(_WandB(folder, name), folder)
     return Tracker(_TensorBoard(folder), folder)
 
 
@@ -108,15 +115,16 @@ class _TensorBoard:
 class _WandB:
     """A run of Weights & Biases, its id the folder's name; an offline run that is resumed has several parts."""
 
-    def __init__(self, settings: TrackingSettings, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
         import wandb
 
+        mode = os.environ.get("WANDB_MODE")
         self._run = wandb.init(
-            project=settings.project,
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=name,
             id=folder.name,
-            resume="allow" if settings.mode == "online" else None,
-            mode=settings.mode,
+            resume="allow" if mode == "online" else None,
+            mode="offline" if mode is None else None,  # None: what the variable says
             dir=str(folder),
             # Only numbers are wanted: neither code nor console nor what else it finds on the machine.
             settings=wandb.Settings(

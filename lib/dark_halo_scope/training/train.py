@@ -25,7 +25,7 @@ from dark_halo_scope.training.distributed import Ranks, joined, launch, launched
 from dark_halo_scope.training.history import write_history
 from dark_halo_scope.training.loop import Trainer
 from dark_halo_scope.training.start import open_start
-from dark_halo_scope.training.tracking import open_tracker
+from dark_halo_scope.training.tracking import TRACKERS, open_tracker
 
 MODULE = "dark_halo_scope.training.train"
 
@@ -47,6 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--generation", default="gen5_prime", help="name of the generation, for best.json")
     parser.add_argument("--stage", default="main", help="name of the stage, for best.json")
+    parser.add_argument(
+        "--tracking", choices=TRACKERS, default="tensorboard", help="where to watch the run (default: tensorboard)"
+    )
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--gpus", type=int, default=1, help="processes that train together, a GPU each (default: 1)")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads of all processes (default: all)")
@@ -91,7 +94,7 @@ def train(args: argparse.Namespace, settings: TrainSettings, device: torch.devic
             held.enter_context(lock(args.checkpoints / f"{key}.lock"))
             # Not a data prefix by its name, which clean_orphans would remove.
             watched = args.checkpoints.parent / "tracking" / f"run-{key}"
-            tracker = open_tracker(settings.tracking, watched, f"{args.generation}/{args.stage}")
+            tracker = open_tracker(args.tracking, watched, f"{args.generation}/{args.stage}")
             held.callback(tracker.close)
         start = open_start(args.start[0]) if args.start else None
         trainer = Trainer(
