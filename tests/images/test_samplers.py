@@ -217,8 +217,33 @@ def test_an_epoch_of_images_shows_every_positive_and_the_whole_pool_once(
     assert by_kind[POSITIVE] == Counter(pairs_n.tolist())
     assert by_kind[NEGATIVE] == Counter(pool_m.tolist())
     assert not by_kind[CONTROL]
-    assert by_kind[HARD_NEGATIVE].total() == round(hard / (1 - hard) * (pairs + len(pool_m)))
+    wanted = hard / (1 - hard) * (pairs + len(pool_m))
+    assert bool(by_kind[HARD_NEGATIVE]) == bool(hard)
+    assert by_kind[HARD_NEGATIVE].total() == pytest.approx(wanted, abs=max(1, size))
     assert set(by_kind[HARD_NEGATIVE]) <= set(pairs_n.tolist())
+
+
+@pytest.mark.parametrize(("pairs", "pool"), [(300, 700), (37, 1021), (5, 40)])
+def test_a_changing_share_of_hard_negatives_changes_no_batchs_size_and_weights_keep_the_share(
+    pairs: int, pool: int
+) -> None:
+    settings = sampler(draw="images", batch_images=64)  # from one half to a fifth
+    sizes = set()
+    for epoch in range(20):
+        plans = epoch_plan(settings, np.arange(pairs), np.arange(pool), 1, 42, epoch)
+        kind, weight = (np.concatenate([getattr(plan, name) for plan in plans]) for name in ("kind_B", "weight_B"))
+        mix = class_mix(settings, epoch, (pairs, pool))
+        assert [weight[kind == index].sum() / len(kind) for index in range(4)] == pytest.approx(mix, abs=1e-5)
+        if len(plans) > 1:
+            sizes |= {len(plan) for plan in plans}
+    assert sizes <= {64}
+
+
+def test_without_hard_negatives_batches_have_two_sizes_and_weigh_1() -> None:
+    settings = sampler(draw="images", batch_images=64, curriculum=constant(0.0))
+    plans = [plan for epoch in range(5) for plan in epoch_plan(settings, np.arange(90), np.arange(911), 1, 42, epoch)]
+    assert {len(plan) for plan in plans} == {62, 63}
+    assert all((plan.weight_B == 1).all() for plan in plans)
 
 
 def test_rare_positives_are_spread_over_the_whole_epoch() -> None:

@@ -302,7 +302,7 @@ def _plan_images(
 ) -> list[BatchPlan]:
     once = len(pairs_N) + len(pool_M)
     share = class_mix(settings, epoch, (len(pairs_N), len(pool_M))).hard_negative
-    hard = round(once * share / (1 - share))
+    hard = _whole_batches(once, share, settings.batch_images) - once if share else 0
     orders = {
         POSITIVE: pairs_N[epoch_order(len(pairs_N), settings, seed, epoch)],
         HARD_NEGATIVE: _cycled(pairs_N, hard, settings, seed, epoch, _HARD),
@@ -316,11 +316,24 @@ def _plan_images(
     for kind, order in orders.items():
         row_T[kind_T == kind] = order
     variant_T[kind_T == HARD_NEGATIVE] = draw_variants(hard, variants, seed, epoch)
+    # The weights make up for the rounding, so that an epoch has the share that its mix says.
+    weight_of_kind = np.full(len(KINDS), (1 - share) * len(kind_T) / once)
+    weight_of_kind[HARD_NEGATIVE] = share * len(kind_T) / max(hard, 1)
     plans = []
     for part in batches(np.arange(len(kind_T)), settings.batch_images):
         chosen = part[np.lexsort((row_T[part], kind_T[part]))]
-        plans.append(_plan(kind_T[chosen], row_T[chosen], variant_T[chosen], np.ones(len(chosen)), pairs=0))
+        weight = weight_of_kind[kind_T[chosen]]
+        plans.append(_plan(kind_T[chosen], row_T[chosen], variant_T[chosen], weight, pairs=0))
     return plans
+
+
+def _whole_batches(once: int, share: float, batch: int) -> int:
+    """How many images an epoch has that shows `once` and, beside them, nearly a `share` of hard negatives.
+
+    Whole batches, whatever the share is, where there is more than one: steps would be compiled anew for other sizes.
+    """
+    total = max(once + 1, round(once / (1 - share)))
+    return total if total <= batch else max(-(-(once + 1) // batch), round(total / batch)) * batch
 
 
 def _pool_share(images: int, probability: float) -> int:
