@@ -164,10 +164,10 @@ def test_a_loaded_network_sees_what_the_trained_one_saw(
         with pytest.raises(BadInputError, match="never deployed"):
             predict(stamps, rows)
         with pytest.raises(BadInputError, match=r"best\.json.*paired_oracle.*never deployed.*azimuthal_median_self"):
-            require_deployable(card, best)
+            require_deployable(preprocess.settings, best)
     else:
         np.testing.assert_array_equal(predict(stamps, rows), predict(stamps, rows, controls=controls))
-        require_deployable(card, best)
+        require_deployable(preprocess.settings, best)
 
 
 def test_another_normalisation_than_trainings_would_be_noticed(
@@ -181,8 +181,26 @@ def test_another_normalisation_than_trainings_would_be_noticed(
     assert np.abs(ours - theirs).max() > 0.01
 
 
-def test_a_network_of_the_time_before_control_channels_can_be_deployed() -> None:
-    require_deployable({"preprocessing": {}}, Path("best.json"))
+@pytest.mark.parametrize("said", [None, True])
+def test_a_diagnostic_is_refused_whatever_its_best_json_says_of_itself(
+    tmp_path: Path, small_settings: ModelSettings, said: bool | None
+) -> None:
+    preprocess = Preprocess6CH(PreprocessSettings(residual=False, control_source="paired_oracle"))
+    best = tmp_path / "best.json"
+    card = save_model(best, LensFinder6CH(small_settings), preprocess, {})
+    del card["deployable"]
+    write_json(best, card if said is None else {**card, "deployable": said})
+    _, loaded, _ = load_model(best)
+    with pytest.raises(BadInputError, match=r"paired_oracle.*never deployed"):
+        require_deployable(loaded.settings, best)
+
+
+def test_a_network_of_the_time_before_control_channels_can_be_deployed(best_json: Path) -> None:
+    card = json.loads(best_json.read_text())
+    del card["deployable"], card["preprocessing"]["control_source"], card["preprocessing"]["library_size"]
+    write_json(best_json, card)
+    _, preprocess, _ = load_model(best_json)
+    require_deployable(preprocess.settings, best_json)
 
 
 def test_weights_without_what_preprocessing_learned_are_refused(

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     model, preprocess, card = load_model(arguments.model)
-    require_deployable(card, arguments.model)
+    require_deployable(preprocess.settings, arguments.model)
     predict = predictor(model, preprocess, resolve_device(arguments.device), settings.batch)
     packed = load_manifest(arguments.packed, PACKED)
     check_split(packed, arguments.split)
