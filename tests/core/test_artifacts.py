@@ -115,14 +115,54 @@ def test_what_a_live_attempt_writes_is_left_alone():
         work.publish()
 
 
-def test_the_checkpoints_of_a_training_that_runs_are_left_alone():
+def make_checkpoints(content: bytes | None = b"tensors") -> Path:
+    """Checkpoints of a training that was killed, before its first where there is no content."""
     checkpoints = Path("results/gen5_prime/main/checkpoints/0123456789abcdef")
     checkpoints.mkdir(parents=True)
+    if content is not None:
+        (checkpoints / "step-00000012").mkdir()
+        (checkpoints / "step-00000012/state.safetensors").write_bytes(content)
+    return checkpoints
+
+
+def test_the_checkpoints_of_a_training_that_runs_are_left_alone():
+    checkpoints = make_checkpoints()
     with lock(checkpoints.with_name(f"{checkpoints.name}.lock")):
-        clean_orphans.main(["results", "--yes"])
+        clean_orphans.main(["results", "--yes", "--checkpoints"])
         assert checkpoints.exists()
+    clean_orphans.main(["results", "--yes", "--checkpoints"])
+    assert not checkpoints.exists()
+
+
+def test_a_killed_training_can_still_be_resumed_after_orphans_were_removed(capsys):
+    old, checkpoints = make(b"old"), make_checkpoints()
+    make(b"new")
+    clean_orphans.main(["results"])
+    listed = capsys.readouterr().out
+    assert f"checkpoints\t7\t{checkpoints}\n" in listed
+    assert "1 orphan(s)" in listed
+    assert "1 unfinished training(s), 0.0 MB: each goes on when its rule runs again with the same code" in listed
+    clean_orphans.main(["results", "--yes"])
+    assert not Path(old.uri).exists()
+    assert (checkpoints / "step-00000012/state.safetensors").exists()
+    assert f"removed\t7\t{checkpoints}" not in capsys.readouterr().out
+    clean_orphans.main(["results", "--yes", "--checkpoints"])
+    assert not checkpoints.exists()
+    assert f"removed\t7\t{checkpoints}" in capsys.readouterr().out
+
+
+def test_a_training_without_a_checkpoint_leaves_nothing_to_go_on_from(capsys):
+    checkpoints = make_checkpoints(content=None)
     clean_orphans.main(["results", "--yes"])
     assert not checkpoints.exists()
+    assert "unfinished" not in capsys.readouterr().out
+
+
+def test_checkpoints_alone_is_refused():
+    checkpoints = make_checkpoints()
+    with pytest.raises(BadInputError, match="give --yes with it"):
+        clean_orphans.main(["results", "--checkpoints"])
+    assert checkpoints.exists()
 
 
 def test_a_temporary_file_of_a_live_process_or_another_host_is_left_alone():

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dark_halo_scope.core import storage
@@ -15,14 +15,19 @@ from dark_halo_scope.core.manifest import PREFIX_NAME, load_manifest, verify_man
 
 _MANIFEST_KEYS = {"kind", "uri", "objects", "bytes", "sha256"}
 _FILE_KEYS = {"uri", "bytes", "sha256"}
+CHECKPOINTS = "checkpoints"  # the folder whose prefixes a run that was killed goes on from
 
 
 @dataclass(frozen=True)
 class Orphan:
-    """Data that nothing names."""
+    """Data that nothing names.
+
+    resumable: whether they are checkpoints, which a run that did not end would go on from.
+    """
 
     uri: str
     bytes: int
+    resumable: bool = False
 
 
 def result_files(results: Path) -> Iterator[tuple[Path, Any]]:
@@ -108,7 +113,9 @@ def orphans(results: Path, data_root: str | None = None) -> list[Orphan]:
         for prefix, size in _prefixes(root).items():
             artifact = home / f"{prefix.removeprefix(f'{root}/').rpartition('/')[0]}.json"
             if not _is_named(_absolute(prefix), named) and not _is_live(prefix, artifact):
-                found.append(Orphan(prefix, size))
+                # A run that was killed before its first checkpoint leaves an empty folder.
+                resumable = size > 0 and PurePosixPath(prefix).parent.name == CHECKPOINTS
+                found.append(Orphan(prefix, size, resumable))
     for path in results.rglob(f"{TEMPORARY_PREFIX}*"):
         inside = any(path.as_posix().startswith(f"{orphan.uri}/") for orphan in found)
         if path.is_file() and not inside and _is_abandoned(path):
