@@ -83,7 +83,7 @@ def test_the_best_epoch_is_kept_not_the_last(toy_split: MakeSplit) -> None:
     result = train(run)
     losses = [entry["val_loss"] for entry in result.history]
     assert result.best["val_loss"] == min(losses) < losses[-1] - 0.02
-    logits = score_split(predictor(result.model, result.preprocess, CPU), run.val_data, 64, None)
+    logits = score_split(predictor(result.model, result.preprocess, CPU), run.val_data, 64, None, lambda _: None)
     assert mixed_loss(logits, final_class_mix(settings.sampler), settings.loss) == pytest.approx(min(losses), rel=1e-4)
 
 
