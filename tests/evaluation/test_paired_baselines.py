@@ -1,6 +1,7 @@
 """What flux alone and variance alone tell of pairs, beside a network that sees stamp and control."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +12,12 @@ from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.files import read_json
 from dark_halo_scope.evaluation import measure_gates, score
 from dark_halo_scope.evaluation.config import GateSettings
+from dark_halo_scope.evaluation.gates import measured_pairs
 from dark_halo_scope.evaluation.paired_baselines import measure_paired_baselines, paired_features
+from dark_halo_scope.evaluation.pairs import Predict
 from dark_halo_scope.images.preprocess import Preprocess6CH
 from dark_halo_scope.images.preprocess_config import PreprocessSettings
+from dark_halo_scope.models.predict import predictor
 
 from . import toys
 from .gates_files import SETTINGS
@@ -28,7 +32,12 @@ def paired(source: str, **changes: object) -> Preprocess6CH:
 
 
 def measure(split: toys.ToySplit, source: str = "paired_oracle", settings: GateSettings = FEW) -> dict:
-    return measure_paired_baselines(paired(source), split, settings, np.random.default_rng(0))
+    return measure_with(paired(source), split, settings)
+
+
+def measure_with(preprocess: Preprocess6CH, split: toys.ToySplit, settings: GateSettings = FEW) -> dict:
+    pairs_N = measured_pairs(split.rows, settings, np.random.default_rng(0))
+    return measure_paired_baselines(preprocess, split, pairs_N, settings, np.random.default_rng(0))
 
 
 def test_features_are_the_mean_difference_of_each_band_and_the_variance_of_each_channel() -> None:
@@ -54,7 +63,7 @@ def test_a_hard_negative_has_the_arcs_flux_and_cannot_be_told_by_it_unless_its_p
     # Both add the same light to the same control, an arc more of it to fewer pixels.
     split = toys.make_split(160)
     linear = paired("paired_oracle", clip_low=-1e6, clip_high=1e6)
-    entry = measure_paired_baselines(linear, split, FEW, np.random.default_rng(0))["hard_negative"]["flux"]
+    entry = measure_with(linear, split)["hard_negative"]["flux"]
     assert entry["interval"][0] < 0.5
     assert entry["value"] < 0.7
     assert measure(split)["hard_negative"]["flux"]["value"] > 0.95
@@ -91,9 +100,9 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_packed(Path("packed.json"), {"test": toys.make_split(120)})
 
 
-def gates() -> dict:
+def gates(settings: GateSettings = SETTINGS) -> dict:
     arguments = ["--model", "best.json", "--packed", "packed.json", "--output", "gates.json", "--device", "cpu"]
-    measure_gates.main([*arguments, "--settings", SETTINGS.model_dump_json()])
+    measure_gates.main([*arguments, "--settings", settings.model_dump_json()])
     return read_json(Path("gates.json"))
 
 
@@ -104,6 +113,37 @@ def test_the_baselines_stand_beside_the_gates_of_a_paired_network_only(inputs: N
     baselines = gates()["diagnostics"]["paired_baselines"]
     assert set(baselines) == {"control", "hard_negative"}
     assert baselines["control"]["flux"]["n"] == 120
+
+
+def test_the_baselines_are_of_the_very_pairs_that_the_gates_are_of(
+    inputs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(Path("best.json"), control_source="azimuthal_median_self", residual=False)
+    gated: list[pa.Table] = []
+    asked: list[np.ndarray] = []
+
+    def recording_predictor(*given: Any, **options: Any) -> Predict:
+        predict = predictor(*given, **options)
+
+        def recorded(images: np.ndarray, rows: pa.Table, /, controls: np.ndarray | None = None) -> np.ndarray:
+            gated.append(rows)
+            return predict(images, rows, controls=controls)
+
+        return recorded
+
+    def recording_features(*given: np.ndarray) -> dict:
+        asked.append(given[2])
+        return paired_features(*given)
+
+    monkeypatch.setattr("dark_halo_scope.models.predict.predictor", recording_predictor)
+    monkeypatch.setattr("dark_halo_scope.evaluation.paired_baselines.paired_features", recording_features)
+    result = gates(SETTINGS.model_copy(update={"max_pairs": 70}))
+    assert result["diagnostics"]["paired_baselines"]["control"]["flux"]["n"] == 70
+    names = np.unique(pa.concat_tables(gated)["task_id"].to_numpy())
+    split = toys.make_split(120)
+    chosen = np.isin(split.rows["task_id"].to_numpy(), names)
+    assert chosen.sum() == 70
+    np.testing.assert_array_equal(np.unique(np.concatenate(asked), axis=0), np.unique(split.control[chosen], axis=0))
 
 
 def test_a_diagnostic_network_is_gated_with_each_pairs_control_and_refuses_to_score(inputs: None) -> None:

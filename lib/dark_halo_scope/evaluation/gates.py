@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import expit
 
@@ -27,6 +28,7 @@ from dark_halo_scope.evaluation.pairs import (
     Pairs,
     Predict,
     ScoredPairs,
+    choose_pairs,
     resolved_stratum,
     score_pairs,
     stratum_masks,
@@ -100,7 +102,7 @@ def measure_gates(
     """
     if max_pairs is not None:
         settings = settings.model_copy(update={"max_pairs": max_pairs})
-    pairs_rng, *gate_rngs, diagnostics_rng = rng.spawn(len(REGISTRY) + 2)
+    pairs_rng, *gate_rngs, diagnostics_rng = _streams(rng)
     builders = {gate.name: gate.build for gate in REGISTRY if gate.build is not None}
     scored = score_pairs(predict, split, builders, settings, pairs_rng, advance)
     gates = {
@@ -113,6 +115,16 @@ def measure_gates(
         "remedies": remedies(gates, settings),
         "diagnostics": diagnostics(scored, settings, diagnostics_rng),
     }
+
+
+def measured_pairs(rows: pa.Table, settings: GateSettings, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Rows of the pairs that `measure_gates` looks at when it is given a generator in the same state."""
+    return choose_pairs(rows, settings, _streams(rng)[0])[0]
+
+
+def _streams(rng: np.random.Generator) -> list[np.random.Generator]:
+    """One for the choice of pairs, one for each gate, one for the diagnostics."""
+    return rng.spawn(len(REGISTRY) + 2)
 
 
 def judge(gate: Gate, scored: ScoredPairs, settings: GateSettings, rng: np.random.Generator) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.evaluation.config import GateSettings
 from dark_halo_scope.evaluation.gate_check import sealed
 from dark_halo_scope.evaluation.gate_table import print_gates
-from dark_halo_scope.evaluation.gates import measure_gates
+from dark_halo_scope.evaluation.gates import measure_gates, measured_pairs
 
 MODULE = "dark_halo_scope.evaluation.measure_gates"
 
@@ -63,11 +63,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             predict, split, settings, np.random.default_rng(settings.seed), advance=progress.advance
         )
     if preprocess.settings.control_source is not None:
+        pairs_N = measured_pairs(split.rows, settings, np.random.default_rng(settings.seed))
         with Progress(total, "Measuring flux and variance alone (pairs)") as progress:
             # Its own stream: a network without control channels has the same numbers elsewhere.
             rng = np.random.default_rng(np.random.SeedSequence((settings.seed, _BASELINES_STREAM)))
             measured["diagnostics"]["paired_baselines"] = measure_paired_baselines(
-                preprocess, split, settings, rng, progress.advance
+                preprocess, split, pairs_N, settings, rng, progress.advance
             )
     inputs = {"model": arguments.model, "packed": arguments.packed}
     if arguments.quality:

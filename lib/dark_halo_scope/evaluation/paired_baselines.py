@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from dark_halo_scope.evaluation.config import GateSettings
 from dark_halo_scope.evaluation.gates import measure
 from dark_halo_scope.evaluation.intervals import FloatArray, auc_within
-from dark_halo_scope.evaluation.pairs import Pairs, host_labels, measurable_rows
+from dark_halo_scope.evaluation.pairs import Pairs, host_labels
 from dark_halo_scope.evaluation.shortcuts import held_out_scores, logistic_regression
 from dark_halo_scope.images.preprocess import Preprocess6CH
 
@@ -48,6 +48,7 @@ def paired_features(
 def measure_paired_baselines(
     preprocess: Preprocess6CH,
     split: Pairs,
+    pairs_N: NDArray[np.integer],
     settings: GateSettings,
     rng: np.random.Generator,
     advance: Callable[[int], None] = lambda count: None,
@@ -59,21 +60,18 @@ def measure_paired_baselines(
     Args:
         preprocess: of the network, with a control source.
         split: the pairs.
-        settings: the gates', for how many pairs, the smallest number of them, and resampling.
-        rng: chooses pairs where there are more than `max_pairs`, and resamples.
+        pairs_N: rows of those that the gates are measured on; one with a pixel that is not finite is left out.
+        settings: the gates', for the smallest number of pairs, and resampling.
+        rng: resamples.
         advance: told how many pairs were dealt with.
 
     Returns:
         comparison -> features -> {value, n, hosts, interval, null, status}, as gates have them.
     """
-    good, _ = measurable_rows(split.rows)
-    chosen = np.flatnonzero(good)
-    if settings.max_pairs is not None and len(chosen) > settings.max_pairs:
-        chosen = np.sort(rng.choice(chosen, settings.max_pairs, replace=False))
     features: dict[str, list[dict[str, FloatArray]]] = {"positive": [], "control": [], "hard_negative": []}
     kept = []
-    for start in range(0, len(chosen), settings.batch_pairs):
-        batch = chosen[start : start + settings.batch_pairs]
+    for start in range(0, len(pairs_N), settings.batch_pairs):
+        batch = pairs_N[start : start + settings.batch_pairs]
         images = {kind: np.asarray(getattr(split, kind)[batch], dtype=np.float32) for kind in features}
         finite = np.all([np.isfinite(values).all(axis=(1, 2, 3)) for values in images.values()], axis=0)
         for kind, parts in features.items():

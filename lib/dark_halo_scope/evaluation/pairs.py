@@ -150,6 +150,17 @@ def measurable_rows(rows: pa.Table) -> tuple[NDArray[np.bool_], dict[str, int]]:
     return good, excluded
 
 
+def choose_pairs(
+    rows: pa.Table, settings: GateSettings, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], dict[str, int]]:
+    """Rows of good pairs, `max_pairs` of them at random where there are more, and why others are not good."""
+    good, excluded = measurable_rows(rows)
+    chosen = np.flatnonzero(good)
+    if settings.max_pairs is not None and len(chosen) > settings.max_pairs:
+        chosen = np.sort(rng.choice(chosen, settings.max_pairs, replace=False))
+    return chosen, excluded
+
+
 def score_pairs(
     predict: Predict,
     split: Pairs,
@@ -171,10 +182,7 @@ def score_pairs(
         advance: told how many pairs were dealt with.
     """
     rows = split.rows
-    good, excluded = measurable_rows(rows)
-    chosen = np.flatnonzero(good)
-    if settings.max_pairs is not None and len(chosen) > settings.max_pairs:
-        chosen = np.sort(rng.choice(chosen, settings.max_pairs, replace=False))
+    chosen, excluded = choose_pairs(rows, settings, rng)
     counts: Counter[str] = Counter(excluded)
     logits: dict[str, list[FloatArray]] = {kind: [] for kind in ("positive", "control", "hard_negative", *hybrids)}
     kept: list[NDArray[np.intp]] = []
