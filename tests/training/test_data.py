@@ -46,6 +46,7 @@ def mined(count: int) -> Mined:
     values = np.arange(1000, 1000 + count, dtype=np.float16)[:, None, None, None]
     rows = {"task_id": [f"mined-{index}" for index in range(count)], "control_kind": ["hard_mined"] * count}
     rows |= {"psfsize_r": np.full(count, 1.2), "psfdepth_r": np.full(count, 24.0), "brickname": ["0005m002"] * count}
+    rows |= {"ra": 200 + np.arange(count) / 1e3, "dec": np.full(count, -30.0)}
     return Mined(np.broadcast_to(values, (count, 3, 64, 64)).copy(), pa.table(rows))
 
 
@@ -214,6 +215,25 @@ def test_bricks_are_left_out_of_the_pool_too(toy_split: MakeSplit) -> None:
     split = replace(split, negative_rows=with_column(split.negative_rows, "brickname", bricks))
     data = TrainingData(split, settings, CPU, mined(2))
     assert data.pool_M.tolist() == [0, 2, 3, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("draw", "used"), [("images", [0, 2]), ("pairs", [0, 1, 2, 3])])
+def test_a_mined_galaxy_that_bears_an_arc_is_a_negative_only_beside_its_positive(
+    toy_split: MakeSplit, draw: str, used: list[int]
+) -> None:
+    """In pairs the host without its arc is a control; elsewhere it would be the one galaxy in both classes."""
+    split = toy_split("train", 6, 1, negatives=5)
+    found = mined(4)
+    places = {name: found.rows[name].to_numpy().copy() for name in ("ra", "dec")}
+    for name, values in places.items():
+        # Two of the pairs' hosts, one a fraction of a milliarcsecond off; a neighbour half an arcsecond away stays.
+        values[1] = split.rows[name][2].as_py()
+        values[3] = split.rows[name][5].as_py() + 1e-7
+        values[2] = split.rows[name][0].as_py() + 1.4e-4
+        found = replace(found, rows=with_column(found.rows, name, values))
+    sampler = {"draw": draw} if draw == "images" else {"draw": draw, "negative_prob": 0.2}
+    data = TrainingData(split, toy_settings(sampler=sampler), CPU, found)
+    assert [row - 5 for row in data.pool_M.tolist() if row >= 5] == used
 
 
 def test_metadata_of_rows_that_are_left_out_need_not_be_usable(toy_split: MakeSplit) -> None:

@@ -38,6 +38,8 @@ def toy_rows(name: str, count: int, seed: int) -> pa.Table:
             "control_kind": pa.array(["unpaired"] * count, pa.string()),
             "psfsize_r": rng.uniform(1.0, 1.4, count),
             "psfdepth_r": rng.uniform(23.6, 24.6, count),
+            "ra": 100 + np.arange(count) / 1e3,
+            "dec": np.full(count, -20.0),
         }
     )
 
@@ -82,6 +84,8 @@ def write_toy_split(folder: Path, pairs: int, seed: int, arc: float = 8.0, negat
             "theta_e_arcsec": theta_e_pix[:, 0, 0] * 0.262,
             "psfsize_r": rng.uniform(1.0, 1.4, pairs),
             "psfdepth_r": rng.uniform(23.6, 24.6, pairs),
+            "ra": 10 + np.arange(pairs) / 1e3,
+            "dec": np.full(pairs, -20.0),
         }
     )
     arrays = {kind: np.load(folder / f"{kind}.npy", mmap_mode="r") for kind in (*images, "negative")}

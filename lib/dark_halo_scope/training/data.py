@@ -153,10 +153,10 @@ class TrainingData:
         _check_images(self._arrays)
         self._dtype = torch.from_numpy(self._arrays[0][:0].copy()).dtype
         selection = settings.selection
+        self._draws_images = settings.sampler.draw == "images"
         self.pairs_N = select_pairs(split.rows, selection)
         self.pool_M = self._select_pool(selection, settings.sampler.mined_repeat)
         check_draw(settings.sampler, len(self.pairs_N), len(self.pool_M))
-        self._draws_images = settings.sampler.draw == "images"
         self._columns = settings.model.meta_columns
         self._set_values(settings.loss)
         self._resident = self._to_gpu() if device.type == "cuda" else None
@@ -272,6 +272,11 @@ class TrainingData:
             _require(rows, ("control_kind",), "selection.negatives")
             kinds = pc.is_in(rows.column("control_kind").cast(pa.string()), pa.array(selection.negatives, pa.string()))
             good[:packed] &= np.asarray(kinds)[:packed]
+        if self._draws_images and rows.num_rows > packed:
+            # Where pairs are shown, a host without its arc is a control like theirs. Where they are not, no other
+            # galaxy is in both classes, and these few would teach the noise of their pixels, as confusers would.
+            hosts = _places(self.rows.take(pa.array(self.pairs_N)))
+            good[packed:] &= ~np.isin(_places(rows.slice(packed)), hosts)
         chosen = np.flatnonzero(good)
         # The copies of one image lie a whole round apart, so that a batch seldom holds two of them.
         return np.concatenate([chosen[chosen < packed], np.tile(chosen[chosen >= packed], mined_repeat)])
@@ -432,6 +437,13 @@ def _outside_bricks(rows: pa.Table, selection: SelectionSettings) -> NDArray[np.
     _require(rows, ("brickname",), "selection.exclude_bricks")
     excluded = pc.is_in(rows.column("brickname").cast(pa.string()), pa.array(selection.exclude_bricks, pa.string()))
     return ~np.asarray(excluded)
+
+
+def _places(rows: pa.Table) -> NDArray[np.int64]:
+    """(N,) what is equal for galaxies at one position, to six decimals of a degree (4 mas) as task ids have it."""
+    _require(rows, ("ra", "dec"), "hard_negatives_of with sampler.draw: images")
+    ra, dec = (np.rint(column(rows, name) * 1e6).astype(np.int64) for name in ("ra", "dec"))
+    return ra * 400_000_000 + dec
 
 
 def _smoothing(rows: pa.Table, by_tier: Mapping[str, float]) -> NDArray[np.float32]:
