@@ -21,11 +21,12 @@ RECORDED: list[tuple[str, str, str, dict[str, Any]]] = [
         *("gen1_resnet18", "main", "v3_color_relaxed"),
         {"model.backbone": "resnet18", "model.stem": "3x3", "optimizer.lr": 3e-4, "optimizer.weight_decay": 0.01}
         | {"epochs": 6, "sampler.batch_images": 512, "loss.kind": "bce", "preprocessing.annulus_inner_pix": 0}
-        | {"preprocessing.residual": False, "model.meta_columns": ()},
+        | {"preprocessing.residual": False, "model.meta_columns": (), "augmentation.dihedral": True},
     ),
     (
         *("gen1_convnext", "main", "v3_color_relaxed"),
-        {"model.backbone": "convnext_tiny", "model.stem": "timm", "epochs": 6, "sampler.batch_images": 256},
+        {"model.backbone": "convnext_tiny", "model.stem": "timm", "epochs": 6, "sampler.batch_images": 256}
+        | {"model.meta_columns": (), "preprocessing.annulus_inner_pix": 0, "preprocessing.residual": False},
     ),
     (
         *("gen1_resolved", "main", "v3_color_relaxed"),
@@ -50,22 +51,33 @@ RECORDED: list[tuple[str, str, str, dict[str, Any]]] = [
             *("gen3", stage, "v4_sota_moffat"),
             {"model.backbone": "convnext_tiny", "epochs": 6, "sampler.batch_images": 256, "model.dropout": 0.1}
             | {"optimizer.weight_decay": 0.01, "loss.kind": "focal", "loss.focal_alpha": 0.25, "loss.focal_gamma": 2}
-            | {"model.meta_columns": ("psfsize_r", "psfdepth_r"), "preprocessing.annulus_inner_pix": 16},
+            | {"model.meta_columns": ("psfsize_r", "psfdepth_r"), "preprocessing.annulus_inner_pix": 16}
+            | {"augmentation.dihedral": True, "precision": "auto"},
         )
         for stage in ("a1", "a2")
     ),
     (
         *("gen4", "main", "v4_sota_moffat"),
-        {"loss.kind": "focal", "sampler.mined_repeat": 5, "selection.min_arc_snr_maxpix": 3.0},
+        {"loss.kind": "focal", "loss.focal_alpha": 0.25, "loss.focal_gamma": 2, "sampler.mined_repeat": 5}
+        | {"selection.min_theta_over_psf": 0.5, "selection.min_arc_snr_maxpix": 3.0, "optimizer.lr": 1e-4, "epochs": 6}
+        | {"model.backbone": "convnext_tiny", "model.meta_columns": ("psfsize_r", "psfdepth_r")}
+        | {"preprocessing.annulus_inner_pix": 16, "sampler.batch_images": 256},
     ),
     (
         *("gen5_cosmos", "main", "v5_cosmos"),
-        {"model.backbone": "convnext_tiny", "sampler.batch_images": 256, "epochs": 50, "selection.negatives": None},
+        {"model.backbone": "convnext_tiny", "sampler.batch_images": 256, "epochs": 50, "selection.negatives": None}
+        | {"optimizer.lr": 1e-3, "optimizer.weight_decay": 1e-4, "loss.kind": "bce", "validation.patience": 10},
     ),
     (
         *("gen5_prime", "main", "v5_cosmos_paired"),
         {"model.backbone": "convnext_tiny", "preprocessing.residual": True, "epochs": 30, "optimizer.lr": 1e-4}
-        | {"sampler.curriculum.start_hard_negative_prob": 0.5, "sampler.curriculum.end_hard_negative_prob": 0.2},
+        | {"sampler.curriculum.start_hard_negative_prob": 0.5, "sampler.curriculum.end_hard_negative_prob": 0.2}
+        | {"sampler.curriculum.anneal_epochs": 18, "sampler.pos_prob": 0.4, "sampler.ctrl_prob": 0.4}
+        | {"sampler.batch_pairs": 64, "optimizer.weight_decay": 0.01, "optimizer.warmup_epochs": 3}
+        | {"optimizer.schedule": "cosine", "model.pretrained": True, "model.init": "copy_or_zero", "model.hidden": 256}
+        | {"model.dropout": 0.1, "model.meta_columns": ("psfsize_r", "psfdepth_r"), "model.fusion": "late"}
+        | {"preprocessing.clip_low": -10, "preprocessing.clip_high": 10, "preprocessing.residual_sigma_pix": 3}
+        | {"preprocessing.annulus_inner_pix": 16, "validation.gates_every": 5},
     ),
     (
         *("gen5_prime_paired", "main", "v5_cosmos_paired"),
@@ -74,7 +86,9 @@ RECORDED: list[tuple[str, str, str, dict[str, Any]]] = [
         | {"optimizer.t_mult": 2, "optimizer.eta_min": 1e-6, "validation.patience": 10, "validation.min_delta": 1e-4}
         | {"preprocessing.clip_low": -5, "preprocessing.clip_high": 20, "preprocessing.residual": False}
         | {"preprocessing.control_source": "azimuthal_median_self", "preprocessing.annulus_inner_pix": 16}
-        | {"selection.exclude_bricks": ("0460m800", "3252p267"), "sampler.per_pair": "one", "loss.kind": "bce"},
+        | {"selection.exclude_bricks": ("0460m800", "3252p267"), "sampler.per_pair": "one", "loss.kind": "bce"}
+        | {"loss.label_smoothing": {}, "loss.pos_weight": None, "model.init": "kaiming", "augmentation.dihedral": True}
+        | {"augmentation.noise_sigma": 0, "validation.monitor": "val_loss", "optimizer.clip_norm": None},
     ),
 ]
 
