@@ -31,6 +31,7 @@ def entry(epoch: int = 0, **changes: Any) -> dict[str, Any]:
         "step": 10 * (epoch + 1),
         "class_mix": MIX,
         "train_loss": 0.4,
+        "losses_compare": True,
         "val_loss": 0.45,
         "val_loss_epoch_mix": 0.45,
         "val_auc": 0.95,
@@ -48,6 +49,13 @@ def check(name: str, now: dict[str, Any], history: list[dict[str, Any]] | None =
     checks = epoch_checks(logits, ROWS, NO_ROWS, now, history or [], settings, **options)
     (found,) = [record for record in checks if record["name"] == name]
     return found
+
+
+def test_a_gap_to_a_loss_of_smoothed_labels_is_no_measurement() -> None:
+    assert check("loss_gap", entry())["passed"] is True
+    other = check("loss_gap", entry(losses_compare=False))
+    assert other["passed"] is None
+    assert "smooths labels" in other["reason"]
 
 
 def test_every_check_says_what_was_measured_on_how_many_against_what() -> None:

@@ -101,6 +101,14 @@ def test_an_auc_that_falls_with_theta_e_fails() -> None:
     assert check("theta_e_auc", case)["passed"] is True
 
 
+def test_a_widest_bin_that_is_lower_by_chance_passes() -> None:
+    case = scored()
+    case["logits"]["positive"][case["rows"]["theta_e_arcsec"] >= 2.0] -= 0.15
+    record = check("theta_e_auc", case)
+    assert -0.03 < record["value"] < 0
+    assert record["passed"] is True
+
+
 def test_a_dip_between_sizes_fails_although_the_widest_is_best() -> None:
     case = scored()
     theta_e = case["rows"]["theta_e_arcsec"]

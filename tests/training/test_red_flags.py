@@ -21,6 +21,7 @@ def entry(epoch: int = 16, auc: float = 0.95, hard: float = 0.04, gap: float = 0
         "epoch": epoch,
         "val_auc": auc,
         "train_loss": 0.3,
+        "losses_compare": True,
         "val_loss_epoch_mix": 0.3 + gap,
         "mean_p": {"positive": 0.8, "control": 0.1, "hard_negative": hard},
         "hard_negative_fpr_at_0.5": hard,
@@ -57,6 +58,7 @@ def test_gates_with_too_few_pairs_raise_nothing() -> None:
 def test_a_gap_of_losses_raises_a_flag_at_any_time() -> None:
     assert names(entry(epoch=0, gap=0.31)) == ["loss_gap"]
     assert names(entry(epoch=0, gap=-0.31)) == []
+    assert names(entry(epoch=0, gap=0.31, losses_compare=False)) == []
 
 
 def test_a_fall_from_the_best_auc_raises_a_flag() -> None:

@@ -4,9 +4,10 @@ The checks, their criteria and their cadence are those of the configuration revi
 None of them stops a run: red flags do. A check that cannot be measured says why and neither passes nor fails.
 
 An epoch's entry holds, beside what `validation_metrics` measures: `epoch` counted from 0, `step`, `train_loss`,
-`class_mix`, `gradient_norm_max` (total norm before clipping, the largest of the epoch's steps), `gradient_norms` (see
-`gradient_norms`, of its last step), `learning_rate` (that the optimiser used last) and `learning_rate_scheduled` (that
-the schedule gives for the epoch's end).
+`losses_compare` (whether training has the targets and weights of validation), `class_mix`, `gradient_norm_max` (total
+norm before clipping, the largest of the epoch's steps), `gradient_norms` (see `gradient_norms`, of its last step),
+`learning_rate` (that the optimiser used last) and `learning_rate_scheduled` (that the schedule gives for the epoch's
+end).
 """
 
 from collections.abc import Mapping, Sequence
@@ -104,13 +105,15 @@ def _losses(logits: Logits, entry: Entry, earlier: Sequence[Entry], settings: Di
     """Validation loss and AUC still improve, the gap to training is small, the AUC is high when it is due."""
     images = sum(len(values) for values in logits.values())
     epoch = int(entry["epoch"]) + 1
-    gap = float(entry["val_loss_epoch_mix"]) - float(entry["train_loss"])
+    gap, small = float(entry["val_loss_epoch_mix"]) - float(entry["train_loss"]), f"below {settings.loss_gap:g}"
     auc_now = float(entry["val_auc"])
     level = f"above {settings.auc:g} by epoch {settings.auc_epoch}"
     due = auc_now > settings.auc or epoch >= settings.auc_epoch
     return [
         _improves("val_loss", entry, earlier, -1, settings),
-        measured("loss_gap", gap, images, f"below {settings.loss_gap:g}", gap < settings.loss_gap),
+        measured("loss_gap", gap, images, small, gap < settings.loss_gap)
+        if entry["losses_compare"]
+        else unmeasured("loss_gap", gap, images, small, "training smooths labels or weighs rows, validation does not"),
         _improves("val_auc", entry, earlier, 1, settings),
         measured("val_auc", auc_now, images, level, auc_now > settings.auc)
         if due

@@ -96,7 +96,7 @@ def _theta_e(scored: Scored, settings: DiagnosticSettings) -> Record:
     The value is the AUC of the widest bin less that of the narrowest, `n` the number of bins.
     """
     name = "theta_e_auc"
-    criterion = "the widest bin at least as high as the narrowest, none below the one before by more than chance"
+    criterion = "neither the widest bin below the narrowest nor any below the one before by more than chance"
     theta_e = true_theta_e(scored.rows)
     bins: list[Record] = []
     for low, high in itertools.pairwise((0.0, *settings.theta_e_edges, float("inf"))):
@@ -117,7 +117,8 @@ def _theta_e(scored: Scored, settings: DiagnosticSettings) -> Record:
     errors = np.array([entry["error"] for entry in bins])
     falls = np.diff(values) < -_CONFIDENT * np.hypot(errors[1:], errors[:-1])
     rise = float(values[-1] - values[0])
-    return {**measured(name, rise, count, criterion, bool(rise >= 0 and not falls.any())), "bins": bins}
+    falls_overall = rise < -_CONFIDENT * np.hypot(errors[-1], errors[0])
+    return {**measured(name, rise, count, criterion, not (falls_overall or falls.any())), "bins": bins}
 
 
 def _errors(scored: Scored, settings: DiagnosticSettings) -> Record:

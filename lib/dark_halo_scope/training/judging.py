@@ -25,6 +25,7 @@ from dark_halo_scope.training.stepping import Tensors
 from dark_halo_scope.training.validation import (
     Logits,
     score_split,
+    spread,
     val_auc_against,
     validation_metrics,
     validation_rows,
@@ -141,6 +142,8 @@ class Judge:
 
     def _gates(self, predict: Predict) -> dict[str, Any]:
         """Validation gates of the judged weights, without intervals."""
+        # Two parts where other streams have three, which makes it the same as the stream of epoch 3's order. That order
+        # tells gates nothing, and another stream would change which pairs measure gates, and so their values.
         rng = np.random.default_rng(np.random.SeedSequence((self.settings.seed, _GATE_STREAM)))
         return measure_gates(predict, self.split, self.settings.validation.gates.without_resampling(), rng)
 
@@ -158,7 +161,7 @@ class Judge:
 
     def _saliency(self, epoch: int, pairs_N: Rows) -> Record:
         """How much of what speaks for a lens lies where arcs are."""
-        chosen = pairs_N[: self.settings.diagnostics.saliency_pairs]
+        chosen = spread(pairs_N, self.settings.diagnostics.saliency_pairs)
         rows = self.data.rows.take(pa.array(chosen))
         share = annulus_share(
             self.model,

@@ -203,6 +203,8 @@ class Trainer:
         self._speed = seen / max(time.monotonic() - started, 1e-9)
         return {
             "train_loss": state.loss_sum / state.step_in_epoch,
+            # Validation knows neither smoothed labels nor weights of rows.
+            "losses_compare": not settings.loss.label_smoothing and settings.loss.weight_column is None,
             "gradient_norm_max": state.largest_norm,
             "gradient_norms": norms,
             "learning_rate": self.stepper.optimizer.param_groups[0]["lr"],

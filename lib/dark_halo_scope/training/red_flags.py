@@ -50,7 +50,7 @@ def red_flags(history: Sequence[Mapping[str, Any]], settings: RedFlagSettings) -
         if hard > settings.hard_negative_mean_p:
             found.append(("hard_negative_mean_p", hard, settings.hard_negative_mean_p))
     gap = float(entry["val_loss_epoch_mix"]) - float(entry["train_loss"])
-    if gap > settings.loss_gap:
+    if entry["losses_compare"] and gap > settings.loss_gap:
         found.append(("loss_gap", gap, settings.loss_gap))
     best_before = max((float(earlier["val_auc"]) for earlier in history[:-1]), default=auc)
     if best_before - auc > settings.auc_drop:

@@ -265,5 +265,5 @@ def algorithms(settings: TrainSettings, device: torch.device) -> Iterator[None]:
 
 
 def mixed_seed(*parts: int) -> int:
-    """A seed of 63 bits that differs wherever a part differs."""
+    """A seed of 63 bits, another one for other parts but for chance; trailing zeros among them count for nothing."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

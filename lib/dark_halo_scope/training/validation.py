@@ -29,7 +29,7 @@ def val_auc_against(settings: SamplerSettings) -> Against:
 
 def validation_rows(data: TrainingData, max_pairs: int | None) -> tuple[Rows, Rows]:
     """Rows of the pairs and of the pool that are scored: all, or `max_pairs` of each, spread evenly."""
-    return _spread(data.pairs_N, max_pairs), _spread(np.unique(data.pool_M), max_pairs)
+    return spread(data.pairs_N, max_pairs), spread(np.unique(data.pool_M), max_pairs)
 
 
 def score_split(
@@ -119,7 +119,8 @@ def _auc(positive_N: NDArray[np.float64], negative_M: NDArray[np.float64]) -> fl
     return float(weighted_auc(items, first[None].astype(float), (~first)[None].astype(float))[0])
 
 
-def _spread(row_N: Rows, count: int | None) -> Rows:
+def spread(row_N: Rows, count: int | None) -> Rows:
+    """At most `count` of the rows, evenly over all of them; all where there is no limit."""
     if count is None or count >= len(row_N):
         return row_N
     return row_N[np.linspace(0, len(row_N) - 1, count).round().astype(np.int64)]
