@@ -178,7 +178,7 @@ rule run_preflight:
         mem_mb=8000,
         runtime=60,
     params:
-        settings=settings("generation", "training"),
+        settings=lambda wildcards: CONFIG.trainings(wildcards.generation),
     message:
         "Checking item by item that {wildcards.generation} can be trained here"
     shell:

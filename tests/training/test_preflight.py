@@ -1,6 +1,7 @@
 """Preflight reports each item on its own, and says what to do about those that fail."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -132,14 +133,18 @@ def test_good_stamps_decode_and_bad_ones_are_named(inputs: preflight.Inputs) -> 
 def test_absent_inputs_are_reported_item_by_item_and_do_not_crash(
     inputs: preflight.Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "CHECKS", preflight.CHECKS[:-1])  # the last takes seconds, and is tested above
+    # The last takes seconds, and is tested above.
+    monkeypatch.setattr(preflight, "STAGE_CHECKS", preflight.STAGE_CHECKS[:-1])
     arguments = [part for name in ("survey", "coadds", "stamps", "packed") for part in (f"--{name}", f"{name}.json")]
-    arguments += ["--settings", SETTINGS.model_dump_json(), "--output", "preflight.json"]
+    stages = {"stages": {"main": SETTINGS.model_dump(mode="json")}}
+    arguments += ["--settings", json.dumps(stages), "--output", "preflight.json"]
     with pytest.raises(BadInputError, match=r"Preflight failed in survey, coadds; do what the table .* say"):
         preflight.main(arguments)
     report = read_json(Path("preflight.json"))
     assert not report["ok"]
-    assert [item["name"] for item in report["items"]] == [name for name, _, _ in preflight.CHECKS]
+    assert [item["name"] for item in report["items"]] == [
+        *(name for name, _, _ in (*preflight.CHECKS, *preflight.STAGE_CHECKS))
+    ]
     assert [item["name"] for item in report["items"] if not item["ok"]] == ["survey", "coadds"]
     assert "rclone copy s3://darkhaloscope/dr10/coadd_cache/" in report["items"][2]["remedy"]
     preflight.main([*arguments, "--report-only"])
@@ -150,9 +155,23 @@ def test_what_nobody_foresaw_is_an_item_too(inputs: preflight.Inputs, monkeypatc
         raise ZeroDivisionError("division by\nzero")
 
     monkeypatch.setattr(preflight, "CHECKS", (("new", breaks, "Do this."), ("stamps", preflight.check_stamps, "")))
-    broken, fine = preflight.run_checks(inputs)
+    monkeypatch.setattr(preflight, "STAGE_CHECKS", ())
+    broken, fine = preflight.run_checks(inputs, {"main": SETTINGS})
     assert broken == preflight.Item("new", False, "ZeroDivisionError: division by zero", "Do this.")
     assert fine.ok
+
+
+def test_every_stage_is_checked_and_one_that_cannot_be_trained_is_named(
+    inputs: preflight.Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "CHECKS", ())
+    monkeypatch.setattr(preflight, "STAGE_CHECKS", preflight.STAGE_CHECKS[:1])
+    selection = SETTINGS.selection.model_copy(update={"min_theta_over_psf": 9.0})
+    stages = {"a1": SETTINGS, "a2": SETTINGS.model_copy(update={"selection": selection})}
+    first, second = preflight.run_checks(inputs, stages)
+    assert (first.name, first.ok) == ("batch (a1)", True)
+    assert (second.name, second.ok) == ("batch (a2)", False)
+    assert "No pair is left" in second.found
 
 
 def test_bricks_are_opened_and_must_hold_good_pixels(inputs: preflight.Inputs, monkeypatch: pytest.MonkeyPatch) -> None:

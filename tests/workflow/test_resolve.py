@@ -101,6 +101,12 @@ def test_the_training_rule_takes_the_settings_of_its_stage_and_others_of_the_fir
         getter(SimpleNamespace(generation="one", stage="b"))
 
 
+def test_all_stages_are_checked_before_any_is_trained(config: Callable[..., Path]) -> None:
+    resolved = resolve(config(one=STAGES), "sky")
+    stages = json.loads(resolved.trainings("one"))["stages"]
+    assert {name: training["optimizer"]["lr"] for name, training in stages.items()} == {"a1": 3.0e-4, "a2": 1.0e-4}
+
+
 def test_a_generation_may_leave_out_stages_of_the_one_that_it_extends(config: Callable[..., Path]) -> None:
     other = "extends: one\nstages: {a1: null, a2: null, main: {training: {epochs: 9}}}"
     generation = resolve(config(one=STAGES, other=other), "sky").generation("other")

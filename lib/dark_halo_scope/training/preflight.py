@@ -4,8 +4,8 @@ Phase 1 of the execution plan of 2026-02-05: coadds, pipeline, one batch, a forw
 What is absent or broken is reported with what to do about it; the other items are checked all the same.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
+from dark_halo_scope.core.config import Settings
 from dark_halo_scope.core.errors import BadInputError, DarkHaloScopeError
 from dark_halo_scope.core.manifest import load_manifest, verified_path, verified_paths, write_result
 from dark_halo_scope.evaluation.config import GateSettings
@@ -90,6 +92,12 @@ class Inputs:
     stamps: Path
     packed: Path
     settings: TrainSettings
+
+
+class PreflightSettings(Settings):
+    """What is to be trained: the settings of each stage by name."""
+
+    stages: dict[str, TrainSettings] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -184,7 +192,6 @@ def check_batch(inputs: Inputs) -> str:
 def check_forward(inputs: Inputs) -> str:
     """The configured network gives one finite logit per image."""
     settings = inputs.settings
-    settings = inputs.settings
     _, preprocess, batch, plan = _first_batch(inputs)
     model = LensFinder6CH(settings.model, preprocess.channels).to(_device())
     model.eval()
@@ -219,7 +226,8 @@ def check_gates_without_model(inputs: Inputs) -> str:
     return f"AUC against controls: {numbers}; pairs {counted}"
 
 
-#: Item, check, and what to do where it fails; a new check is one function and one line.
+#: Item, check, and what to do where it fails; a new check is one function and one line. These ask about the machine and
+#: the data, once.
 CHECKS: tuple[tuple[str, Check, str], ...] = (
     ("components", check_components, "Install the environment again: make setup."),
     ("survey", check_survey, "Describe the survey: snakemake results/survey.json."),
@@ -230,6 +238,10 @@ CHECKS: tuple[tuple[str, Check, str], ...] = (
         "rclone copy s3://darkhaloscope/dr10/coadd_cache/ /lambda/nfs/darkhaloscope-training-dc/dr10/coadd_cache/.",
     ),
     ("stamps", check_stamps, "Run inject_stamps again."),
+)
+
+#: And these about the settings of each stage.
+STAGE_CHECKS: tuple[tuple[str, Check, str], ...] = (
     ("batch", check_batch, "Run pack_images again; check theta_E of the injection grid, and the sampler's settings."),
     (
         "forward",
@@ -240,17 +252,23 @@ CHECKS: tuple[tuple[str, Check, str], ...] = (
 )
 
 
-def run_checks(inputs: Inputs) -> list[Item]:
-    """Every item, whatever became of the others."""
-    items = []
-    for name, check, remedy in CHECKS:
-        try:
-            items.append(Item(name, True, check(inputs), None))
-        except DarkHaloScopeError as error:
-            items.append(Item(name, False, str(error), remedy))
-        except Exception as error:  # a preflight exists to report what it did not foresee
-            items.append(Item(name, False, f"{type(error).__name__}: {' '.join(str(error).split())}", remedy))
+def run_checks(inputs: Inputs, stages: Mapping[str, TrainSettings]) -> list[Item]:
+    """Every item, whatever became of the others; where there are several stages, those of each by name."""
+    items = [_item(name, check, remedy, inputs) for name, check, remedy in CHECKS]
+    for stage, settings in stages.items():
+        suffix = f" ({stage})" if len(stages) > 1 else ""
+        of_stage = replace(inputs, settings=settings)
+        items += [_item(name + suffix, check, remedy, of_stage) for name, check, remedy in STAGE_CHECKS]
     return items
+
+
+def _item(name: str, check: Check, remedy: str, inputs: Inputs) -> Item:
+    try:
+        return Item(name, True, check(inputs), None)
+    except DarkHaloScopeError as error:
+        return Item(name, False, str(error), remedy)
+    except Exception as error:  # a preflight exists to report what it did not foresee
+        return Item(name, False, f"{type(error).__name__}: {' '.join(str(error).split())}", remedy)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -262,9 +280,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", required=True, type=Path)
     arguments = parser.parse_args(argv)
     started = datetime.now(UTC)
-    settings = load_settings(arguments.settings, TrainSettings)
+    settings = load_settings(arguments.settings, PreflightSettings)
     paths = {name: getattr(arguments, name) for name in ("survey", "coadds", "stamps", "packed")}
-    items = run_checks(Inputs(**paths, settings=settings))
+    first = next(iter(settings.stages.values()))
+    items = run_checks(Inputs(**paths, settings=first), settings.stages)
     failed = [item.name for item in items if not item.ok]
     result: dict[str, Any] = {
         "ok": not failed,

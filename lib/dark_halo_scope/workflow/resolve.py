@@ -96,6 +96,15 @@ class Resolved:
         titles = {name: file.title for name in names if (file := self.generation(name)).title is not None}
         return _json({"titles": titles})
 
+    def trainings(self, generation: str) -> str:
+        """Settings of the training of every stage of a generation, by name.
+
+        Raises:
+            ConfigError: there is no such generation.
+        """
+        file = self.generation(generation)
+        return _json({"stages": {stage: file.stage_training(stage).model_dump(mode="json") for stage in file.stages}})
+
     def section(self, kind: str, name: str | None, section: str, stage: str | None = None) -> str:
         """Settings as sorted JSON, so that the order of keys in a YAML file never matters.
 
