@@ -310,7 +310,7 @@ def test_a_rank_that_does_not_exist_gets_nothing() -> None:
 
 
 def test_what_is_empty_is_refused_in_one_sentence() -> None:
-    with pytest.raises(BadInputError, match="No pair is left to train on; loosen the stage's `selection`"):
+    with pytest.raises(BadInputError, match="No pair is left in the training split; loosen the stage's `selection`"):
         epoch_plan(PLAN, NO_POOL, NO_POOL, 1, 42, 0)
     for settings, what in ((sampler(draw="images"), "draw: images"), (sampler(negative_prob=0.1), "negative_prob 0.1")):
         with pytest.raises(BadInputError, match=f"pool of negatives is empty and {what} needs one"):

@@ -250,7 +250,7 @@ def test_metadata_of_rows_that_are_left_out_need_not_be_usable(toy_split: MakeSp
     ("changes", "words"),
     [
         ({"selection": {"min_arc_snr_maxpix": 3.0}}, "min_arc_snr_maxpix needs the column arc_snr_maxpix"),
-        ({"selection": {"min_theta_over_psf": 9.0}}, "No pair is left to train on"),
+        ({"selection": {"min_theta_over_psf": 9.0}}, "No pair is left in the training split"),
         ({"selection": {"negatives": ["spiral"]}, "sampler": IMAGES}, "pool of negatives is empty and draw: images"),
         ({"loss": {"label_smoothing": {"B": 0.05}}}, "label_smoothing needs the column tier"),
         ({"loss": {"weight_column": "sample_weight"}}, "weight_column needs the column sample_weight"),
@@ -362,3 +362,11 @@ def test_a_gpu_gets_the_same_batches_resident_or_streamed(
         expected = here.batch(plan)
         for name in ("images", "controls", "meta", "labels", "targets", "weights"):
             assert torch.equal(getattr(batch, name).cpu(), getattr(expected, name)), name
+
+
+def test_what_validation_lacks_is_said_of_validation(toy_split: MakeSplit) -> None:
+    selection = {"min_theta_over_psf": 9.0}
+    with pytest.raises(BadInputError, match="No pair is left in the validation split; loosen"):
+        TrainingData(toy_split("val", 4, 1), toy_settings(selection=selection), CPU, name="validation")
+    with pytest.raises(BadInputError, match="The validation split's pool of negatives is empty"):
+        TrainingData(toy_split("val", 4, 1), toy_settings(sampler=IMAGES), CPU, name="validation")

@@ -223,19 +223,21 @@ def draw_variants(count: int, variants: int, seed: int, epoch: int) -> Rows:
     return _generator(seed, epoch, _VARIANTS).integers(variants, size=count)
 
 
-def check_draw(settings: SamplerSettings, pairs: int, pool: int) -> None:
+def check_draw(settings: SamplerSettings, pairs: int, pool: int, split: str = "training") -> None:
     """Refuse to draw from what is empty.
 
     Raises:
         BadInputError: no pairs, or no images in a pool that batches need.
     """
     if not pairs:
-        raise BadInputError("No pair is left to train on; loosen the stage's `selection`, or pack more pairs.")
+        raise BadInputError(
+            f"No pair is left in the {split} split; loosen the stage's `selection`, or pack more pairs."
+        )
     if settings.uses_pool and not pool:
         needed = "draw: images" if settings.draw == "images" else f"negative_prob {settings.negative_prob:g}"
         raise BadInputError(
-            f"The pool of negatives is empty and {needed} needs one; give the dataset unpaired controls or confusers, "
-            "mine hard negatives, or loosen `selection.negatives`."
+            f"The {split} split's pool of negatives is empty and {needed} needs one; give the dataset unpaired "
+            "controls or confusers, mine hard negatives, or loosen `selection.negatives`."
         )
 
 

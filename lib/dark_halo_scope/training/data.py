@@ -113,6 +113,7 @@ class TrainingData:
         device: torch.device,
         mined: MinedImages | None = None,
         controls: bool = False,
+        name: str = "training",
     ) -> None:
         """Check a split and put it where batches are made.
 
@@ -122,6 +123,7 @@ class TrainingData:
             device: where batches go.
             mined: hard negatives of an earlier generation, part of the pool.
             controls: whether batches hold the controls beside the images.
+            name: of the split, for messages.
 
         Raises:
             BadInputError: nothing left to train on, arrays that do not belong together, a column that is missing, or
@@ -156,7 +158,7 @@ class TrainingData:
         self._draws_images = settings.sampler.draw == "images"
         self.pairs_N = select_pairs(split.rows, selection)
         self.pool_M = self._select_pool(selection, settings.sampler.mined_repeat)
-        check_draw(settings.sampler, len(self.pairs_N), len(self.pool_M))
+        check_draw(settings.sampler, len(self.pairs_N), len(self.pool_M), name)
         self._columns = settings.model.meta_columns
         self._set_values(settings.loss)
         self._resident = self._to_gpu() if device.type == "cuda" else None

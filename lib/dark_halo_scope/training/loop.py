@@ -109,7 +109,7 @@ class Trainer:
         preprocess = Preprocess6CH(settings.preprocessing, int(train.positive.shape[-1]))
         self.train_data = TrainingData(train, settings, device, mined, controls=preprocess.needs_controls)
         # Validation is read in order, once per epoch: it stays on the CPU.
-        self.val_data = TrainingData(val, settings, torch.device("cpu"))
+        self.val_data = TrainingData(val, settings, torch.device("cpu"), name="validation")
         labels, rows = self.train_data.labels_and_meta()
         refuse_leaks(settings.model.meta_columns, rows, labels, settings.model.meta_auc_limit)
         resumed = None if checkpoints is None else newest_checkpoint(checkpoints)
