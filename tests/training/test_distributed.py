@@ -239,3 +239,18 @@ def test_batch_normalisation_is_refused_only_where_its_statistics_cannot_be_shar
     check_shareable(model, torch.device("cuda"), Ranks(0, 2), backbone)
     normed = LensFinder6CH(ModelSettings(backbone="test_convnext", pretrained=False), 6)
     check_shareable(normed, torch.device("cpu"), Ranks(0, 2), "test_convnext")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_share_the_statistics_of_batch_normalisation(packed: Path, tmp_path: Path) -> None:
+    options = {"model": {**toy_settings().model.model_dump(), "dropout": 0.0}, "precision": "float32", "compile": "off"}
+    results = []
+    for gpus in (1, 2):
+        folder = tmp_path / str(gpus)
+        command = arguments(packed, folder, gpus, **options)
+        command[command.index("--device") + 1] = "cuda"
+        train.main(command)
+        results.append(result_in(folder))
+    for one, two in zip(results[0][0]["epochs"], results[1][0]["epochs"], strict=True):
+        assert one == pytest.approx(two, rel=1e-3)
