@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from timm.layers import convert_sync_batchnorm
 
 from dark_halo_scope.core.errors import ConfigError
 from dark_halo_scope.images.augment import apply_augmentation, draw_augmentation, on_device
@@ -92,7 +91,10 @@ class Stepper:
         self.ranks = ranks
         self.dtype = resolve_precision(settings.precision, device)
         if ranks.size > 1 and device.type == "cuda":
-            # timm's, because torch's own would lose the activations that some of timm's norms hold.
+            # It takes longer to import than torch, and one process does not need it.
+            from timm.layers import convert_sync_batchnorm
+
+            # Torch's own would lose the activations that some of timm's norms hold.
             model = convert_sync_batchnorm(model)
         self.model = model
         self.optimizer = make_optimizer(model, settings)
