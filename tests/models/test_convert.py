@@ -174,7 +174,13 @@ def saved(tmp_path: Path) -> Callable[[Any], Path]:
     return save
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# Layouts whose backbone and head are each tested with others too.
+SECOND_LINE = ("resnet34", "wrapped convnext_tiny", "efficientnet_b0 with metadata")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SECOND_LINE else ()) for name in NETWORKS]
+)
 @torch.inference_mode()
 def test_a_converted_network_gives_the_same_logits(name: str, saved: Callable[[Any], Path]) -> None:
     meta = COLUMNS if name in ("LensFinder6CH", "efficientnet_b0 with metadata") else ()
