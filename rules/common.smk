@@ -114,6 +114,11 @@ def mined_negatives(wildcards) -> list[str]:
     return [] if source is None else [f"results/{source}/hard_negatives.json"]
 
 
+def trainings(wildcards) -> str:
+    """Params function: settings of every stage's training, by name."""
+    return CONFIG.trainings(wildcards.generation)
+
+
 def trained_stages(generations: list[str], artifact: str) -> list[str]:
     """`artifact` of every stage of these generations, in the order of training."""
     return [

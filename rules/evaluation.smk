@@ -178,7 +178,7 @@ rule run_preflight:
         mem_mb=8000,
         runtime=60,
     params:
-        settings=lambda wildcards: CONFIG.trainings(wildcards.generation),
+        settings=trainings,
     message:
         "Checking item by item that {wildcards.generation} can be trained here"
     shell:
