@@ -151,7 +151,9 @@ def test_damaged_bytes_give_an_error_sentence_or_a_stamp_never_another_exception
 _WRAPPED, _CUT = gzip.compress(b"no zip", mtime=0), gzip.compress(b"x" * 99, mtime=0)[:-9]
 
 
-@pytest.mark.parametrize("blob", [b"", b"PK", b"\x1f\x8b", _WRAPPED, _CUT], ids=["empty", "PK", "gzip", "wrapped", "cut"])
+@pytest.mark.parametrize(
+    "blob", [b"", b"PK", b"\x1f\x8b", _WRAPPED, _CUT], ids=["empty", "PK", "gzip", "wrapped", "cut"]
+)
 def test_what_is_not_an_archive_is_refused(blob: bytes) -> None:
     with pytest.raises(NpzError):
         decode_stamp(blob)
