@@ -8,7 +8,6 @@ dataset itself.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from dark_halo_scope.injection.negatives import (
 )
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
+from dark_halo_scope.injection.stamp_files import failed_cutouts
 from dark_halo_scope.spark.collect import collect
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.cache_coadds import FILES
@@ -72,12 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         target = str(work.prefix) if storage.is_local(work.uri) else work.uri
         job = CutJob(coadds, stamp_settings, target)
         cuts = collect(spark, todo, partial(cut_unit, job=job), "Cutting (stamp files)") if todo else []
-        for cut in cuts:
-            if cut.error is not None:
-                raise cut.error
-        reasons: Counter[str] = Counter()
-        for cut in cuts:
-            reasons.update(cut.reasons)
+        reasons = failed_cutouts(cuts)
         in_split = {name: rows.filter(pc.equal(rows["control_kind"], name)) for name in settings.classes}
         classes = {
             name: {split: int(pc.sum(pc.equal(table["split"], split)).as_py() or 0) for split in SPLITS}

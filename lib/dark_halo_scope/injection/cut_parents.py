@@ -6,7 +6,6 @@ A galaxy whose cutout fails keeps its row, with cutout_ok = 0, the reason in `cu
 """
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from dark_halo_scope.core.manifest import attempt, load_manifest, object_list
 from dark_halo_scope.injection.negatives import CutJob, FileJob, cut_file
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
+from dark_halo_scope.injection.stamp_files import failed_cutouts
 from dark_halo_scope.spark.collect import collect
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.names import PIXEL_SCALE
@@ -46,12 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         target = str(work.prefix) if storage.is_local(work.uri) else work.uri
         cut = partial(cut_file, job=FileJob(manifest, CutJob(coadds, settings, target)))
         cuts = [item for items in collect(spark, names, cut, "Cutting (files of galaxies)") for item in items]
-        for item in cuts:
-            if item.error is not None:
-                raise item.error
-        reasons: Counter[str] = Counter()
-        for item in cuts:
-            reasons.update(item.reasons)
+        reasons = failed_cutouts(cuts)
         rows = sum(item.rows for item in cuts)
         work.publish(
             rows_in=manifest.rows_out,

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import PurePosixPath
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +64,28 @@ class Written:
     rows: int
     reasons: Mapping[str, int]
     error: DarkHaloScopeError | None = None
+
+
+class Part(Protocol):
+    """What a Spark task says of the file that it wrote."""
+
+    @property
+    def reasons(self) -> Mapping[str, int]: ...
+
+    @property
+    def error(self) -> DarkHaloScopeError | None: ...
+
+
+def failed_cutouts(parts: Iterable[Part]) -> Counter[str]:
+    """Why cutouts failed, and how many; the first error that a task ended with is raised."""
+    parts = list(parts)
+    for part in parts:
+        if part.error is not None:
+            raise part.error
+    reasons: Counter[str] = Counter()
+    for part in parts:
+        reasons.update(part.reasons)
+    return reasons
 
 
 def parts_of(bricks: Sequence[str], rows_per_file: int) -> list[list[str]]:

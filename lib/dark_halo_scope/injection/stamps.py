@@ -21,7 +21,7 @@ from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import attempt, load_manifest, object_list
 from dark_halo_scope.injection.schema import BLOB_COLUMNS, hard_negative_column, stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
-from dark_halo_scope.injection.stamp_files import Job, inject_file
+from dark_halo_scope.injection.stamp_files import Job, failed_cutouts, inject_file
 from dark_halo_scope.spark.collect import collect
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.description import load_survey
@@ -59,13 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         job = Job(manifest, coadds, survey, settings, target, sources)
         inject = partial(inject_file, job=job)
         written = [item for items in collect(spark, names, inject, "Injecting (manifest files)") for item in items]
-        for item in written:
-            if item.error is not None:
-                raise item.error
-        reasons: Counter[str] = Counter()
+        reasons = failed_cutouts(written)
         splits: Counter[str] = Counter()
         for item in written:
-            reasons.update(item.reasons)
             splits[item.split] += item.rows
         rows = sum(splits.values())
         work.publish(
