@@ -30,6 +30,7 @@ from dark_halo_scope.catalogue.selection import (
     bad_row_reasons,
     lrg_flags,
     magnitudes,
+    mark_bad,
 )
 from dark_halo_scope.catalogue.splits import (
     SPLITS,
@@ -205,12 +206,12 @@ def select_rows(
     columns = {name: sweep[name].to_numpy(zero_copy_only=False) for name in SWEEP_COLUMNS}
     reason_N = bad_row_reasons(columns)
     index_N = _brick_index(columns, bricks)
-    _mark(reason_N, index_N < 0, "brick is not in the bricks table")
+    mark_bad(reason_N, index_N < 0, "brick is not in the bricks table")
     box_N4 = bricks.box[np.maximum(index_N, 0)]
     ra_N, dec_N = columns["RA"], columns["DEC"]
     with np.errstate(invalid="ignore"):
         outside_N = (ra_N < box_N4[:, 0]) | (ra_N > box_N4[:, 1]) | (dec_N < box_N4[:, 2]) | (dec_N > box_N4[:, 3])
-    _mark(reason_N, outside_N, "position lies outside its brick")
+    mark_bad(reason_N, outside_N, "position lies outside its brick")
     bad_N = reason_N != None  # noqa: E711 - elementwise
 
     good_N = ~bad_N
@@ -401,11 +402,6 @@ def _brick_index(columns: Mapping[str, NDArray], bricks: Bricks) -> NDArray[np.i
         return np.full(name_N.shape, -1)
     index_N = np.minimum(np.searchsorted(bricks.name, name_N), len(bricks.name) - 1)
     return np.where(bricks.name[index_N] == name_N, index_N, -1)
-
-
-def _mark(reason_N: NDArray[np.object_], bad_N: NDArray[np.bool_], reason: str) -> None:
-    """Give a reason to bad rows that have none yet."""
-    reason_N[bad_N & (reason_N == None)] = reason  # noqa: E711 - elementwise
 
 
 def object_rows(

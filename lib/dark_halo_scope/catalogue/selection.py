@@ -5,6 +5,7 @@ v1 to v5 use magnitudes as observed, the handoff's and DESI's cuts dereddened on
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,6 +166,11 @@ def lrg_flags(columns: Columns) -> dict[str, NDArray[np.bool_]]:
     return flags | {"is_handoff": is_handoff(columns), "is_desi_lrg": is_desi_lrg(columns)}
 
 
+def mark_bad(reason_N: NDArray[np.object_], bad_N: NDArray[np.bool_], reason: str) -> None:
+    """Give a reason to bad rows that have none yet: the first one stands."""
+    reason_N[bad_N & (reason_N == None)] = reason  # noqa: E711 - elementwise
+
+
 def bad_row_reasons(columns: Columns) -> NDArray[np.object_]:
     """(N,) reason why a row is unusable, None where it is fine.
 
@@ -173,9 +179,7 @@ def bad_row_reasons(columns: Columns) -> NDArray[np.object_]:
     ra_N, dec_N = np.asarray(columns["RA"], dtype=np.float64), np.asarray(columns["DEC"], dtype=np.float64)
     reason_N = np.full(ra_N.shape, None, dtype=object)
 
-    def mark(bad_N: NDArray[np.bool_], reason: str) -> None:
-        reason_N[bad_N & (reason_N == None)] = reason  # noqa: E711 - elementwise
-
+    mark = partial(mark_bad, reason_N)
     mark(~(np.isfinite(ra_N) & np.isfinite(dec_N)), "position is not finite")
     mark((ra_N < 0.0) | (ra_N >= 360.0), "RA is outside [0, 360)")
     mark(np.abs(dec_N) > 90.0, "Dec is outside [-90, 90]")
