@@ -11,7 +11,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Okabe and Ito (2008): told apart by all common forms of colour blindness.
-COLOURS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00", "purple": "#CC79A7"}
+COLOURS = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "red": "#D55E00",
+    "purple": "#CC79A7",
+    "sky": "#56B4E9",
+    "black": "#000000",
+}
+
+#: For what is not data: notes, null distributions, lines of reference.
+GREY = "#666666"
+
+#: Width of a column and of a page of MNRAS, millimetres.
+COLUMN_MM = 84.0
+PAGE_MM = 174.0
+_MM_PER_INCH = 25.4
 
 RC_PARAMS: Any = {
     "font.size": 8,
@@ -21,6 +37,22 @@ RC_PARAMS: Any = {
     "savefig.dpi": 300,
     "pdf.fonttype": 42,
     "svg.hashsalt": "dark_halo_scope",
+}
+
+#: Of the paper's figures, which are printed at the size at which they are drawn.
+PAPER_RC_PARAMS: Any = RC_PARAMS | {
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "lines.linewidth": 1.0,
 }
 
 #: Flux of z, r, g relative to r at which a luminous red galaxy at z ~ 0.5 looks neutral white-orange.
@@ -47,10 +79,18 @@ def lupton_rgb(stamp_3HW: np.ndarray, stretch: float, softening: float) -> np.nd
         return make_lupton_rgb(red, green, blue, stretch=stretch, Q=softening)
 
 
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a PNG or PDF whose bytes depend on the picture alone: no date, no software version."""
+def figure_size(width_mm: float, height_mm: float) -> tuple[float, float]:
+    """Width and height in inches, as Matplotlib wants them."""
+    return width_mm / _MM_PER_INCH, height_mm / _MM_PER_INCH
+
+
+def save_figure(figure: "Figure", path: Path, tight: bool = True) -> None:
+    """Write a PNG or PDF whose bytes depend on the picture alone: no date, no software version.
+
+    `tight` cuts white margins off; without it the file has the figure's size, as a column of a journal wants it.
+    """
     metadata: dict[str, str | None] = (
         {"Software": None} if path.suffix == ".png" else {"CreationDate": None, "Producer": None, "Creator": None}
     )
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], metadata=metadata, bbox_inches="tight")
+        figure.savefig(temporary, format=path.suffix[1:], metadata=metadata, bbox_inches="tight" if tight else None)

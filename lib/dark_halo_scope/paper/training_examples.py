@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -12,7 +13,11 @@ from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.evaluation.pairs import true_theta_e
 from dark_halo_scope.images.packed import open_packed
 from dark_halo_scope.paper.config import TrainingExamplesSettings
-from dark_halo_scope.paper.style import RC_PARAMS, lupton_rgb, save_figure
+from dark_halo_scope.paper.layout import picture_grid
+from dark_halo_scope.paper.style import PAPER_RC_PARAMS, lupton_rgb, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLUMNS = ("positive", "control", "hard negative", "pos. − control", "hard neg. − control", "pos., high-pass")
 RESIDUAL_SIGMA_PIX = 3.0  # what the residual channels of Gen5-Prime subtract (plan of 2026-02-05)
@@ -50,26 +55,24 @@ def draw(
 ):
     """The figure: one row a pair of (positive, control, hard negative), each (3, H, W) in nanomaggies."""
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
-    with mpl.rc_context(RC_PARAMS):
-        figure = Figure(figsize=(1.35 * len(COLUMNS), 1.4 * len(images)))
-        axes = figure.subplots(len(images), len(COLUMNS), squeeze=False)
+    def picture(axis: "Axes", stamp: np.ndarray, stretch: float) -> None:
+        axis.imshow(lupton_rgb(stamp, stretch, settings.softening), origin="lower", interpolation="nearest")
+
+    # What is left when a host is taken away is fainter than the host.
+    faint = settings.stretch / 2
+    with mpl.rc_context(PAPER_RC_PARAMS):
+        figure, axes = picture_grid(len(images), len(COLUMNS))
         for row, (positive, control, hard_negative) in enumerate(images):
             for column, stamp in enumerate((positive, control, hard_negative)):
-                axes[row, column].imshow(lupton_rgb(stamp, settings.stretch, settings.softening), origin="lower")
-            for column, difference in ((3, positive - control), (4, hard_negative - control)):
-                axes[row, column].imshow(
-                    lupton_rgb(difference, settings.stretch / 2, settings.softening), origin="lower"
-                )
-            axes[row, 0].text(2, 2, labels[row], color="white", fontsize=6, va="bottom")
+                picture(axes[row, column], stamp, settings.stretch)
+            picture(axes[row, 3], positive - control, faint)
+            picture(axes[row, 4], hard_negative - control, faint)
             residual = positive - gaussian_filter(positive, (0, RESIDUAL_SIGMA_PIX, RESIDUAL_SIGMA_PIX))
-            axes[row, 5].imshow(lupton_rgb(residual, settings.stretch / 2, settings.softening), origin="lower")
-        for axis in axes.flat:
-            axis.set(xticks=[], yticks=[])
+            picture(axes[row, 5], residual, faint)
+            axes[row, 0].text(2, 2, labels[row], color="white", fontsize=6, va="bottom")
         for column, title in enumerate(COLUMNS):
             axes[0, column].set_title(title)
-        figure.subplots_adjust(wspace=0.04, hspace=0.04)
     return figure
 
 
@@ -96,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     labels = [f"$\\theta_E$ = {theta_e[i]:.2f}″, S/N {rows['arc_snr'][i]:.0f}" for i in chosen]
     figure = draw(images, labels, settings)
     for path in arguments.output:
-        save_figure(figure, path)
+        save_figure(figure, path, tight=False)
 
 
 if __name__ == "__main__":
