@@ -1,0 +1,47 @@
+"""Settings of the cutout service: where it is, how politely it is asked, and what a usable cutout is."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from dark_halo_scope.core.config import Settings
+
+EMBEDDED = "embedded"
+
+
+class CutoutServiceSettings(Settings):
+    """A service in the format of the Legacy Surveys' viewer, and how to ask it."""
+
+    service: str = Field(
+        EMBEDDED,
+        pattern=r"embedded|https?://\S+",
+        description="address, such as https://www.legacysurvey.org; embedded: a local server over the survey's files",
+    )
+    layer: str = Field("ls-dr10-south", pattern=r"[a-z0-9-]+")
+    size: int = Field(64, ge=8, le=3000, description="side of a cutout, pixels of 0.262 arcsec")
+    user_agent: str = Field(
+        "dark_halo_scope", pattern=r"[!-~ ]+", description="who asks; the version is added, a contact address is polite"
+    )
+    interval_s: float = Field(0.25, ge=0, description="least time between the starts of two requests")
+    attempts: int = Field(5, ge=1, le=20, description="requests for one cutout before it has failed")
+    deadline_s: float = Field(300.0, gt=0, description="time for one cutout, all attempts and waits together")
+    max_failures_in_a_row: int = Field(
+        3, ge=1, description="cutouts that the service fails to give, one after another, before all is stopped"
+    )
+    max_failed: float = Field(
+        0.02, ge=0, le=1, description="share of cutouts that may fail by fault of the service, not of the sky"
+    )
+    max_zero_fraction: float = Field(
+        0.5, ge=0, le=1, description="a cutout with more pixels without data than this in any band is not used"
+    )
+
+    @model_validator(mode="after")
+    def _polite(self) -> Self:
+        if self.service != EMBEDDED and self.interval_s < 0.1:
+            raise ValueError("interval_s must be at least 0.1 for a service that others use too")
+        return self
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the cutouts come from the survey's own files."""
+        return self.service == EMBEDDED
