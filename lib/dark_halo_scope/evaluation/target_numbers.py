@@ -1,0 +1,258 @@
+"""Finding a number in what was measured of a generation, whichever artifact holds it, in one form.
+
+Artifacts differ in how they write a number (an entry with value, n, interval and status; a plain number of a training's
+history; a column of a CSV file); targets and tables want one.
+"""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError
+from dark_halo_scope.core.files import read_json
+from dark_halo_scope.evaluation.gate_check import SEAL, seal
+from dark_halo_scope.evaluation.intervals import clopper_pearson
+
+MEASURED = "measured"
+
+Bound = Literal["at least", "at most", "above", "below", "equal to"]
+Verdict = Literal["met", "not met", "undecided", "not measurable", "not measured"]
+
+SIGNS: Mapping[Bound, str] = {"at least": ">=", "at most": "<=", "above": ">", "below": "<", "equal to": "="}
+
+#: Artifacts of a generation by the stem of their file, `results/{generation}/<stem>.json` or `.csv`; those of a stage
+#: lie one folder deeper.
+OF_GENERATION = (
+    "gates",
+    "performance",
+    "stratified_fpr",
+    "calibration",
+    "completeness",
+    "anchors",
+    "realism",
+)
+OF_STAGE = ("best", "history")
+
+
+@dataclass(frozen=True)
+class Where:
+    """The one item of a list whose `key` is `value`."""
+
+    key: str
+    value: Any
+
+
+Step = str | Where
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number as it was measured.
+
+    value: None where it was not measurable; `status` says why. n: what it was measured on. interval: None where the
+    artifact has none. confidence of the interval: the artifact's.
+    """
+
+    value: float | None
+    n: int | None
+    interval: tuple[float, float] | None
+    status: str
+
+    @classmethod
+    def unmeasured(cls, why: str, n: int | None = None) -> "Number":
+        """No number, and why."""
+        return cls(None, n, None, why)
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry that every artifact has for a number."""
+        interval = None if self.interval is None else list(self.interval)
+        return {"value": self.value, "n": self.n, "interval": interval, "status": self.status}
+
+
+Artifacts = Mapping[str, Any]
+
+
+def read_artifacts(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """What was measured of each generation: artifact -> content, by generation; of stages the last one given.
+
+    A path names its generation: `.../{generation}/gates.json`, `.../{generation}/{stage}/history.json`.
+
+    Raises:
+        BadInputError: a file is no artifact of a generation, is there twice, says another generation than its folder,
+            or is of other weights than the generation's best.json.
+        CorruptDataError: a gates.json was edited.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        name = path.stem
+        if name not in (*OF_GENERATION, *OF_STAGE):
+            raise BadInputError(
+                f"{path} is nothing that is measured of a generation; give {', '.join((*OF_GENERATION, *OF_STAGE))}."
+            )
+        generation = path.parts[-3 if name in OF_STAGE else -2]
+        artifacts = found.setdefault(generation, {})
+        if name in OF_GENERATION and name in artifacts:
+            raise BadInputError(f"{path} is the second {name} of {generation}; give each once.")
+        artifacts[name] = _content(path, generation)
+    for generation, artifacts in found.items():
+        _refuse_other_weights(generation, artifacts)
+    return found
+
+
+def _content(path: Path, generation: str) -> Any:
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise CorruptDataError(f"{path} holds no measurements; measure {generation} again.")
+    if path.stem == "gates" and content.get(SEAL) != seal(content):
+        raise CorruptDataError(f"{path} is not what measure_gates wrote; measure the gates again.")
+    if content.get("generation", generation) != generation:
+        raise BadInputError(f"{path} is of {content['generation']}, not of {generation} as its folder says.")
+    return content
+
+
+def _refuse_other_weights(generation: str, artifacts: Artifacts) -> None:
+    """Numbers of different weights in one row would describe a network that never was."""
+    weights = {
+        name: content["model_sha256"]
+        for name, content in artifacts.items()
+        if isinstance(content, dict) and "model_sha256" in content
+    }
+    if "best" in artifacts:
+        weights["best"] = artifacts["best"]["weights"]["sha256"]
+    if len(set(weights.values())) > 1:
+        raise BadInputError(
+            f"The artifacts {', '.join(sorted(weights))} of {generation} are of different weights; measure them again."
+        )
+
+
+def number_at(artifacts: Artifacts, artifact: str, steps: Sequence[Step]) -> Number:
+    """The number that lies at `steps` in an artifact; where it lies nowhere, that is its status."""
+    part = part_at(artifacts, artifact, steps)
+    return part if isinstance(part, Number) else as_number(part)
+
+
+def part_at(artifacts: Artifacts, artifact: str, steps: Sequence[Step]) -> Any:
+    """What lies at `steps` in an artifact; where nothing does, a Number without value that says so."""
+    if artifact not in artifacts:
+        return Number.unmeasured(f"not measured: there is no {artifact}")
+    value = artifacts[artifact]
+    for step in steps:
+        value = _step(value, step)
+        if value is None:
+            return Number.unmeasured(f"not measurable: {artifact} has no {path_text(steps)}")
+    return value
+
+
+def as_number(entry: Any) -> Number:
+    """A number from an entry with value, n, interval and status, or from a plain number.
+
+    Raises:
+        CorruptDataError: it is neither.
+    """
+    if isinstance(entry, Mapping) and "value" in entry:
+        value, interval = entry["value"], entry.get("interval")
+        otherwise = "without a value" if value is None else MEASURED
+        status = str(entry.get("status") or entry.get("reason") or otherwise)
+        if value is None or status != MEASURED:
+            # An artifact may give a number beside the reason why it proves nothing.
+            return Number.unmeasured(_because(status), entry.get("n"))
+        return Number(float(value), entry.get("n"), None if interval is None else _pair(interval), MEASURED)
+    if isinstance(entry, int | float) and math.isfinite(entry):
+        return Number(float(entry), None, None, MEASURED)
+    raise CorruptDataError(f"Where a number should be there is {str(entry)[:60]!r}; measure it again.")
+
+
+def stratum_number(artifacts: Artifacts, column: str, strata: Sequence[str]) -> Number:
+    """A rate of stratified_fpr.csv, pooled over strata of positives that share all their negatives.
+
+    Where the column is `TPR@FPR...`, all these strata have one threshold, so that their true positives add up; the
+    interval is Clopper-Pearson.
+    """
+    if "stratified_fpr" not in artifacts:
+        return Number.unmeasured("not measured: there is no stratified_fpr")
+    rows = [row for row in artifacts["stratified_fpr"] if row["stratum"] in strata and int(row["P"]) > 0]
+    if not rows:
+        return Number.unmeasured(f"not measurable: no positives in {', '.join(strata)}", 0)
+    if column not in rows[0]:
+        return Number.unmeasured(f"not measurable: stratified_fpr has no {column}")
+    n = sum(int(row["P"]) for row in rows)
+    unmeasured = [row["stratum"] for row in rows if not row[column] or not _yes(row[f"{column}_measurable"])]
+    if unmeasured:
+        return Number.unmeasured(
+            f"not measurable: {column} of {', '.join(unmeasured)} rests on too few of {rows[0]['N']} negatives", n
+        )
+    hits = sum(round(float(row[column]) * int(row["P"])) for row in rows)
+    low, high = clopper_pearson(hits, n)
+    return Number(hits / n, n, (float(low), float(high)), MEASURED)
+
+
+def judge(number: Number, bound: Bound, threshold: float) -> tuple[Verdict, Verdict | None]:
+    """What a number says about a target: by its whole interval, and by its value alone.
+
+    An interval that holds values on both sides of the threshold decides nothing. A number without an interval (one
+    epoch of a training, say) is judged by its value. `equal to` is met where the interval holds the threshold.
+    """
+    if number.value is None:
+        return ("not measured" if number.status.startswith("not measured") else "not measurable"), None
+    low, high = number.interval or (number.value, number.value)
+    if bound == "equal to":
+        holds: Verdict = "met" if low <= threshold <= high else "not met"
+        return holds, holds
+    by_value: Verdict = "met" if _holds(number.value, bound, threshold) else "not met"
+    ends = {_holds(end, bound, threshold) for end in (low, high)}
+    return (by_value if len(ends) == 1 else "undecided"), by_value
+
+
+def _holds(value: float, bound: Bound, threshold: float) -> bool:
+    if bound == "at least":
+        return value >= threshold
+    if bound == "at most":
+        return value <= threshold
+    return value > threshold if bound == "above" else value < threshold
+
+
+def difference(first: Number, second: Number) -> Number:
+    """First less second, of independent samples; the interval adds both half widths in quadrature."""
+    for number in (first, second):
+        if number.value is None:
+            return Number.unmeasured(number.status, number.n)
+    assert first.value is not None
+    assert second.value is not None
+    value = first.value - second.value
+    n = None if first.n is None or second.n is None else min(first.n, second.n)
+    if first.interval is None or second.interval is None:
+        return Number(value, n, None, MEASURED)
+    low = math.hypot(first.value - first.interval[0], second.interval[1] - second.value)
+    high = math.hypot(first.interval[1] - first.value, second.value - second.interval[0])
+    return Number(value, n, (value - low, value + high), MEASURED)
+
+
+def _step(value: Any, step: Step) -> Any:
+    if isinstance(step, Where):
+        items = value if isinstance(value, list) else []
+        return next((item for item in items if isinstance(item, Mapping) and item.get(step.key) == step.value), None)
+    return value.get(step) if isinstance(value, Mapping) else None
+
+
+def path_text(steps: Sequence[Step]) -> str:
+    """A place in an artifact in words."""
+    return "/".join(step if isinstance(step, str) else f"{step.key}={step.value}" for step in steps)
+
+
+def _because(status: str) -> str:
+    return status if status.startswith("not ") else f"not measurable: {status}"
+
+
+def _pair(interval: Sequence[float]) -> tuple[float, float]:
+    low, high = interval
+    return float(low), float(high)
+
+
+def _yes(text: str) -> bool:
+    return text.strip().lower() in {"true", "1", "yes"}
