@@ -82,8 +82,8 @@ def strips(anchors: Anchors, settings: AnchorGallerySettings) -> list[Strip]:
     kinds = (
         (f"Tier {settings.first}, found", first & found, _FOUND),
         (f"Tier {settings.first}, missed", first & ~found, _MISSED),
-        ("other tiers, found", ~first & found, _FOUND),
-        ("other tiers, missed", ~first & ~found, _MISSED),
+        ("others, found", ~first & found, _FOUND),
+        ("others, missed", ~first & ~found, _MISSED),
     )
     made = []
     for (title, members, colour), rows in zip(kinds, settings.rows, strict=True):
@@ -118,7 +118,7 @@ def draw(images_N3HW: np.ndarray, anchors: Anchors, settings: AnchorGallerySetti
     ]
     with mpl.rc_context(PAPER_RC_PARAMS):
         figure, axes = picture_grid(
-            len(lines), settings.columns, Margins(left=4.0, right=0.4, top=0.6, bottom=0.4, gap=0.8, row_gap=1.0)
+            len(lines), settings.columns, Margins(left=6.0, right=0.4, top=0.6, bottom=0.4, gap=0.8, row_gap=1.0)
         )
         for line, (strip, members, _) in enumerate(lines):
             for column in range(settings.columns):
@@ -150,7 +150,7 @@ def _titles(axes: np.ndarray, lines: Sequence[tuple[Strip, NDArray[np.intp], boo
             figure = axes[0, 0].figure
             middle = (top.y1 + bottom.y0) / 2
             options = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 6}
-            figure.text(top.x0 / 2, middle, text if rows > 1 else text.replace(": ", ":\n"), **options)
+            figure.text(top.x0 * 0.45, middle, text if rows > 1 else text.replace(": ", ":\n"), **options)
 
 
 def _middle(stamp_3HW: np.ndarray, side: int) -> np.ndarray:

@@ -74,7 +74,7 @@ def read_curve(path: Path) -> tuple[str, Curve, int, int]:
         # No score reaches the first threshold, which JSON cannot call infinite.
         threshold = [np.inf if value is None else value for value in roc["threshold"]]
         rates = (np.asarray(roc[key], dtype=np.float64) for key in ("fpr", "tpr", "tpr_low", "tpr_high"))
-        curve = Curve(*rates, threshold=np.asarray(threshold, dtype=np.float64))
+        curve = Curve(*rates, np.asarray(threshold, dtype=np.float64))
         name, n_positive, n_negative = str(result["generation"]), int(roc["n_positive"]), int(roc["n_negative"])
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptDataError(f"{path} holds no ROC curve of positives against controls ({error!r}).") from None
