@@ -94,6 +94,16 @@ def gate_data(artifact: str):
     return path
 
 
+def gate_scores(split: str):
+    """Input function: the generation's scores of `split` of the dataset that it is gated on."""
+
+    def path(wildcards) -> str:
+        dataset = CONFIG.generation(wildcards.generation).gate_dataset
+        return f"results/{wildcards.generation}/scores/{dataset}/{split}.json"
+
+    return path
+
+
 def deployed_model(wildcards) -> str:
     """The best weights of the generation's last stage."""
     stage = CONFIG.generation(wildcards.generation).last_stage

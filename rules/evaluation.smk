@@ -159,6 +159,62 @@ rule compare_negative_control:
         " --output {output} 2> >(tee {log} >&2)"
 
 
+rule score_anchors:
+    input:
+        model=deployed_model,
+        cutouts="results/anchors/cutouts.json",
+        code=code("dark_halo_scope.evaluation.score_anchors", "train"),
+    output:
+        "results/{generation}/anchor_scores.json",
+    log:
+        "logs/score_anchors/{generation}.log",
+    benchmark:
+        "benchmarks/score_anchors/{generation}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=settings("generation", "anchors"),
+    message:
+        "Scoring known lenses with {wildcards.generation} (asks for {resources.gpu} GPU)"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.score_anchors --model {input.model} --cutouts {input.cutouts}"
+        " --settings {params.settings:q} --threads {threads} --output {output} 2> >(tee {log} >&2)"
+
+
+rule evaluate_anchors:
+    input:
+        scores="results/{generation}/anchor_scores.json",
+        performance="results/{generation}/performance.json",
+        comparison=gate_scores("test"),
+        code=code("dark_halo_scope.evaluation.evaluate_anchors", "train"),
+    output:
+        anchors="results/{generation}/anchors.json",
+        table="results/{generation}/anchors.csv",
+    log:
+        "logs/evaluate_anchors/{generation}.log",
+    benchmark:
+        "benchmarks/evaluate_anchors/{generation}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=settings("generation", "anchors"),
+    message:
+        "Measuring the recall of known lenses by {wildcards.generation}"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.evaluate_anchors --scores {input.scores}"
+        " --performance {input.performance} --comparison {input.comparison} --settings {params.settings:q}"
+        " --output {output.anchors} --table {output.table} 2> >(tee {log} >&2)"
+
+
 rule run_preflight:
     input:
         survey="results/survey.json",

@@ -23,6 +23,7 @@ from dark_halo_scope.evaluation.anchors import (
     share_above,
     thresholds,
 )
+from dark_halo_scope.evaluation.score_table import read_scores
 from dark_halo_scope.images.cutouts import Stored, write_cutouts
 
 from . import toys
@@ -127,27 +128,42 @@ def test_nobody_is_lost_between_the_list_and_the_counts() -> None:
     assert counts["excluded"] == {"404": 2, "no data in g": 3}
 
 
-def test_contamination_is_the_share_of_each_kind_of_galaxy_above_the_same_threshold() -> None:
-    rows = pa.table(
+def write_comparison(path: Path, model_sha256: str, kinds: dict[str, list[float]]) -> None:
+    """scores.json of galaxies without lenses: scores by kind, `negative spiral` being a class of negatives.
+
+    Every two controls are of one galaxy, that is the same image twice.
+    """
+    rows = [
         {
-            "kind": ["positive", "control", "control", "negative", "negative", "negative", "hard_negative"],
-            "control_kind": [None, None, None, "spiral", "spiral", None, None],
-            "score": [0.9, 0.6, 0.2, 0.7, 0.8, 0.1, 0.5],
+            "kind": text.partition(" ")[0],
+            "control_kind": text.partition(" ")[2] or None,
+            "score": score,
+            "brickname": f"{number:04d}p000",
+            "objid": i // 2 if text == "control" else i,
+            "ra": 10.0,
+            "dec": 0.0,
         }
-    )
-    samples = comparison_samples(rows)
-    assert {name: len(scores) for name, scores in samples.items()} == {
-        "control": 2,
-        "confuser spiral": 2,
-        "negative": 1,
-        "hard_negative": 1,
-    }
+        for number, (text, scores) in enumerate(kinds.items())
+        for i, score in enumerate(scores)
+    ]
+    with attempt(path, "scores", "dark_halo_scope.evaluation.score", {}, []) as work:
+        pq.write_table(pa.Table.from_pylist(rows), work.prefix / "scores.parquet")
+        work.publish(facts={"model_sha256": model_sha256, "split": "test"})
+
+
+def test_contamination_is_the_share_of_each_kind_of_galaxy_above_the_same_threshold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scores = {"positive": [0.9], "control": [0.6, 0.6, 0.2, 0.2], "negative spiral": [0.7, 0.8], "negative": [0.1]}
+    write_comparison(Path("test.json"), "0" * 64, {**scores, "hard_negative": [0.5]})
+    samples = comparison_samples(read_scores(load_manifest(Path("test.json")), labels=("control_kind",)))
     measured = measure_anchors(anchors(), {}, samples, [HALF], SETTINGS)
-    assert {name: entry["p0.5"]["k"] for name, entry in measured["contamination"].items()} == {
-        "control": 1,
-        "confuser spiral": 2,
-        "negative": 0,
-        "hard_negative": 1,
+    assert {name: (entry["p0.5"]["k"], entry["p0.5"]["n"]) for name, entry in measured["contamination"].items()} == {
+        "control": (1, 2),
+        "negative": (2, 3),
+        "negative spiral": (2, 2),
+        "hard_negative": (1, 1),
     }
 
 
@@ -198,13 +214,6 @@ def write_list(path: Path, count: int = 8, size: int = toys.SIZE) -> None:
         work.publish(facts={"rows": count, "size": size})
 
 
-def write_comparison(path: Path, model_sha256: str, count: int = 50) -> None:
-    with attempt(path, "scores", "dark_halo_scope.evaluation.score", {}, []) as work:
-        rows = pa.table({"kind": ["control"] * count, "score": np.linspace(0, 0.6, count)})
-        pq.write_table(rows, work.prefix / "scores.parquet")
-        work.publish(facts={"model_sha256": model_sha256, "split": "test"})
-
-
 def test_known_lenses_are_scored_with_their_conditions_and_the_others_are_kept_aside_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +248,7 @@ def test_anchors_are_evaluated_from_scores_of_one_network_into_a_result_and_a_ta
     write_model(Path("best.json"))
     score_anchors.main(["--model", "best.json", "--cutouts", "cutouts.json", "--output", "anchor_scores.json"])
     sha256 = load_manifest(Path("anchor_scores.json")).facts["model_sha256"]
-    write_comparison(Path("test.json"), sha256)
+    write_comparison(Path("test.json"), sha256, {"control": np.linspace(0, 0.6, 50).tolist()})
     points = [
         {"fpr_target": 0.1, "threshold": 0.5, "status": "measured"},
         {"fpr_target": 0.001, "threshold": None, "status": "not measurable: too few negatives"},
@@ -257,6 +266,6 @@ def test_anchors_are_evaluated_from_scores_of_one_network_into_a_result_and_a_ta
     )
     assert len(lines) == 1 + result["counts"]["scored"]
 
-    write_comparison(Path("test.json"), "0" * 64)
+    write_comparison(Path("test.json"), "0" * 64, {"control": [0.1, 0.2]})
     with pytest.raises(BadInputError, match="not of one network"):
         evaluate_anchors.main([*inputs, "--output", "anchors.json", "--table", "anchors.csv"])

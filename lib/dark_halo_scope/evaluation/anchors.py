@@ -20,6 +20,7 @@ from dark_halo_scope.evaluation.anchor_config import AnchorEvaluationSettings
 from dark_halo_scope.evaluation.intervals import delong
 from dark_halo_scope.evaluation.metrics import rate
 from dark_halo_scope.evaluation.pairs import column
+from dark_halo_scope.evaluation.score_table import CONTROL, HARD_NEGATIVE, NEGATIVE, ScoreTable
 
 #: Lenses that were found by machine learning in these very images.
 CIRCULAR = "machine_learning_this_survey"
@@ -234,16 +235,18 @@ def _quantiles(scores_N: NDArray[np.float64]) -> dict[str, Any]:
     return {"n": len(scores_N), **{f"q{100 * q:02.0f}": value for q, value in zip(_QUANTILES, values, strict=True)}}
 
 
-def comparison_samples(rows: pa.Table) -> dict[str, NDArray[np.float64]]:
-    """Scores in p of images that are no lenses, by kind, and confusers by their class."""
-    kinds = rows["kind"].to_pylist()
-    classes = rows["control_kind"].to_pylist() if "control_kind" in rows.column_names else [None] * len(kinds)
-    names = [
-        None if kind == "positive" else f"confuser {of}" if kind == "negative" and of else kind
-        for kind, of in zip(kinds, classes, strict=True)
-    ]
-    scores_N, array_N = column(rows, "score"), np.array(names, dtype=object)
-    return {name: scores_N[array_N == name] for name in sorted({name for name in names if name is not None})}
+def comparison_samples(table: ScoreTable) -> dict[str, NDArray[np.float64]]:
+    """Scores in p of images that are no lenses, by kind; negatives also by their class.
+
+    A galaxy's control counts once, however many arcs the galaxy bears.
+    """
+    codes_N, classes = table.labels.get("control_kind", (np.full(len(table), -1, np.int16), ()))
+    found = {"control": table.score[(table.kind == CONTROL) & ~table.repeated]}
+    found["hard_negative"] = table.score[table.kind == HARD_NEGATIVE]
+    negative_N = table.kind == NEGATIVE
+    found["negative"] = table.score[negative_N]
+    found |= {f"negative {name}": table.score[negative_N & (codes_N == code)] for code, name in enumerate(classes)}
+    return {name: scores for name, scores in found.items() if len(scores)}
 
 
 def excluded_reasons(reasons: Sequence[str]) -> dict[str, int]:

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.files import read_json, write_text
-from dark_halo_scope.core.manifest import Manifest, load_manifest, verified_path, write_result
+from dark_halo_scope.core.manifest import load_manifest, verified_path, write_result
 from dark_halo_scope.evaluation.anchor_config import AnchorEvaluationSettings
 from dark_halo_scope.evaluation.anchors import anchor_table, comparison_samples, measure_anchors, thresholds
+from dark_halo_scope.evaluation.score_table import read_scores
 
 MODULE = "dark_halo_scope.evaluation.evaluate_anchors"
 
@@ -43,11 +44,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             str(arguments.performance): performance.get("model_sha256"),
         }
     )
-    rows = _scores(anchors)
+    rows = pq.read_table(verified_path(anchors, "scores.parquet"))
     measured = measure_anchors(
         rows,
         anchors.facts.get("excluded", {}),
-        comparison_samples(_scores(compared)),
+        comparison_samples(read_scores(compared, labels=("control_kind",))),
         thresholds(settings.probabilities, performance["operating_points"]),
         settings,
     )
@@ -82,10 +83,6 @@ def csv_text(table: pa.Table) -> str:
     writer.writerow(table.column_names)
     writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
     return stream.getvalue()
-
-
-def _scores(manifest: Manifest) -> pa.Table:
-    return pq.read_table(verified_path(manifest, "scores.parquet"))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from dark_halo_scope.catalogue.config import ConfuserSettings, LensSettings, ParentSettings
 from dark_halo_scope.core.config import Settings, validate
 from dark_halo_scope.core.errors import ConfigError
+from dark_halo_scope.evaluation.anchor_config import AnchorEvaluationSettings
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
 from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
@@ -20,6 +21,14 @@ from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stored_config import StoredSettings
 from dark_halo_scope.paper.config import PageSettings, TrainingExamplesSettings
+from dark_halo_scope.paper.figure_config import (
+    AnchorGallerySettings,
+    GateFigureSettings,
+    PaperSettings,
+    RocFigureSettings,
+    SelectionFigureSettings,
+    SixChannelsSettings,
+)
 from dark_halo_scope.survey.config import CoaddSettings, SurveySettings
 from dark_halo_scope.training.config import TrainSettings
 from dark_halo_scope.workflow.merge import merge
@@ -44,6 +53,13 @@ class SurveyFile(Settings):
     parent: ParentSettings = ParentSettings()
     confusers: ConfuserSettings = ConfuserSettings()
     sources: SourceCheckSettings = SourceCheckSettings()
+    paper: PaperSettings = PaperSettings()
+    figure_training_examples: TrainingExamplesSettings = TrainingExamplesSettings(min_arc_snr=30.0, stretch=0.05)
+    figure_six_channels: SixChannelsSettings = SixChannelsSettings()
+    figure_gates: GateFigureSettings = GateFigureSettings()
+    figure_roc: RocFigureSettings = RocFigureSettings()
+    figure_anchor_gallery: AnchorGallerySettings = AnchorGallerySettings()
+    figure_selection_function: SelectionFigureSettings = SelectionFigureSettings()
     overrides: Overrides = Overrides()
 
 
@@ -106,6 +122,7 @@ class GenerationFile(Settings):
     scoring: ScoreSettings = ScoreSettings()
     mining: MiningSettings = MiningSettings()
     gates: GateSettings = GateSettings()
+    anchors: AnchorEvaluationSettings = AnchorEvaluationSettings()
 
     @field_validator("stages", mode="before")
     @classmethod
