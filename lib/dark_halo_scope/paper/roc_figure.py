@@ -73,8 +73,8 @@ def read_curve(path: Path) -> tuple[str, Curve, int, int]:
         roc = result["roc"]
         # No score reaches the first threshold, which JSON cannot call infinite.
         threshold = [np.inf if value is None else value for value in roc["threshold"]]
-        rates = (np.asarray(roc[key], dtype=np.float64) for key in ("fpr", "tpr", "tpr_low", "tpr_high"))
-        curve = Curve(*rates, np.asarray(threshold, dtype=np.float64))
+        lists = (roc["fpr"], roc["tpr"], roc["tpr_low"], roc["tpr_high"], threshold)
+        curve = Curve(*(np.asarray(values, dtype=np.float64) for values in lists))
         name, n_positive, n_negative = str(result["generation"]), int(roc["n_positive"]), int(roc["n_negative"])
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptDataError(f"{path} holds no ROC curve of positives against controls ({error!r}).") from None

@@ -14,6 +14,7 @@ import yaml
 
 from dark_halo_scope.core.config import validate
 from dark_halo_scope.core.errors import ConfigError
+from dark_halo_scope.paper.figure_config import PaperSettings
 from dark_halo_scope.workflow.config import DatasetFile, GenerationFile, SurveyFile
 from dark_halo_scope.workflow.merge import merge
 
@@ -91,6 +92,11 @@ class Resolved:
         beside = {name for name, file in self.generations.items() if file.negative_control_of is not None}
         return [name for name in self.generations if name not in beside | set(self.ablations)]
 
+    @property
+    def gated_in_paper(self) -> list[str]:
+        """Generations whose gates the paper draws, in its order."""
+        return list(self.survey.paper.gates_of or self.main_generations)
+
     def table_settings(self, names: Sequence[str]) -> str:
         """Settings of a table of these generations: their titles."""
         titles = {name: file.title for name in names if (file := self.generation(name)).title is not None}
@@ -166,6 +172,7 @@ def resolve(config_directory: Path, survey: str) -> Resolved:
     _refuse_ablations_gated_otherwise(generations)
     datasets = read_all("datasets", survey_file.overrides.datasets, DatasetFile)
     _refuse_unknown_datasets(generations, datasets)
+    _refuse_unknown_in_paper(survey_path, survey_file.paper, generations)
     return Resolved(survey=survey_file, datasets=datasets, generations=generations)
 
 
@@ -215,6 +222,18 @@ def _refuse_unknown_datasets(generations: Mapping[str, GenerationFile], datasets
                     f"The generation {name} has {key}: {other}, which config/datasets does not have; there are: "
                     f"{', '.join(datasets)}."
                 )
+
+
+def _refuse_unknown_in_paper(path: Path, paper: PaperSettings, generations: Mapping[str, GenerationFile]) -> None:
+    """Every generation that the settings of the paper name exists; defaults matter to who asks for the paper only."""
+    named = {"generation": (paper.generation,), "gates_of": paper.gates_of or (), "roc_of": paper.roc_of}
+    for key in sorted(paper.model_fields_set):
+        unknown = [name for name in named[key] if name not in generations]
+        if unknown:
+            raise ConfigError(
+                f"{path} has paper.{key}: {', '.join(unknown)}, which config/generations does not have; there are: "
+                f"{', '.join(generations)}."
+            )
 
 
 def _refuse_circles(mined_of: Mapping[str, str | None]) -> None:
