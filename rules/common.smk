@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 from dark_halo_scope.core.code import closure
 from dark_halo_scope.core.errors import DarkHaloScopeError
+from dark_halo_scope.core.storage import is_local
 from dark_halo_scope.workflow.resolve import resolve, settings_getter
 
 ROOT = Path(workflow.basedir)
@@ -70,6 +71,11 @@ def finished_datasets() -> list[str]:
     ]
 
 
+def anchor_lists() -> list[str]:
+    """Users' own lists of lenses that are files here."""
+    return [item.path for item in CONFIG.survey.anchors.lists if is_local(item.path)]
+
+
 def negatives_of(wildcards) -> list[str]:
     """Input function: the confusers of a dataset that has some."""
     has_some = CONFIG.dataset(wildcards.dataset).negatives is not None
@@ -102,6 +108,15 @@ def gate_scores(split: str):
         return f"results/{wildcards.generation}/scores/{dataset}/{split}.json"
 
     return path
+
+
+def gate_galaxies(wildcards) -> list[str]:
+    """Input function: catalogues of the galaxies in the dataset that the generation is gated on."""
+    dataset = CONFIG.dataset(CONFIG.generation(wildcards.generation).gate_dataset)
+    confusers = (
+        [] if dataset.negatives is None else ["results/catalogue/confusers.json"]
+    )
+    return ["results/catalogue/parent.json", *confusers]
 
 
 def deployed_model(wildcards) -> str:
@@ -149,3 +164,38 @@ def ablation_scores() -> list[str]:
 def gates_to_beat(wildcards) -> str:
     """The gates of the generation whose negative control this one is."""
     return f"results/{CONFIG.generation(wildcards.generation).negative_control_of}/gates.json"
+
+
+def paper_data(artifact: str) -> str:
+    """`artifact` of the dataset that the paper's generation is gated on."""
+    dataset = CONFIG.generation(CONFIG.survey.paper.generation).gate_dataset
+    return f"results/datasets/{dataset}/{artifact}.json"
+
+
+def paper_result(artifact: str) -> str:
+    """`artifact` of the paper's generation."""
+    return f"results/{CONFIG.survey.paper.generation}/{artifact}"
+
+
+def paper_model() -> str:
+    """The best weights of the paper's generation."""
+    stage = CONFIG.generation(CONFIG.survey.paper.generation).last_stage
+    return paper_result(f"{stage}/best.json")
+
+
+def paper_preprocessing() -> str:
+    """How the paper's generation preprocesses, in words for a caption."""
+    generation = CONFIG.generation(CONFIG.survey.paper.generation)
+    chosen = generation.stage_training(generation.last_stage).preprocessing
+    stretch = (
+        f"clipped to {chosen.clip_low:g} and {chosen.clip_high:g}"
+        if chosen.stretch == "clip"
+        else f"asinh with softening {chosen.asinh_softening:g}"
+    )
+    return f"{stretch}; residual against a Gaussian of sigma {chosen.residual_sigma_pix:g} pixels"
+
+
+def gate_thresholds() -> str:
+    """Thresholds of the paper's gates, for a caption."""
+    thresholds = CONFIG.generation(CONFIG.survey.paper.generation).gates.thresholds
+    return ", ".join(f"{name} {value:g}" for name, value in sorted(thresholds.items()))

@@ -57,6 +57,58 @@ rule score:
         " --output {output} 2> >(tee {log} >&2)"
 
 
+rule measure_performance:
+    input:
+        test=gate_scores("test"),
+        val=gate_scores("val"),
+        code=code("dark_halo_scope.evaluation.measure_performance", "train"),
+    output:
+        "results/{generation}/performance.json",
+    log:
+        "logs/measure_performance/{generation}.log",
+    benchmark:
+        "benchmarks/measure_performance/{generation}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=settings("generation", "performance"),
+    message:
+        "Measuring the performance of {wildcards.generation}"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.measure_performance --test {input.test} --val {input.val}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule stratify_fpr:
+    input:
+        scores=gate_scores("test"),
+        galaxies=gate_galaxies,
+        code=code("dark_halo_scope.evaluation.stratify_fpr", "train"),
+    output:
+        "results/{generation}/stratified_fpr.csv",
+    log:
+        "logs/stratify_fpr/{generation}.log",
+    benchmark:
+        "benchmarks/stratify_fpr/{generation}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=settings("generation", "fpr"),
+    message:
+        "Measuring false positive rates of {wildcards.generation} by stratum"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.stratify_fpr --scores {input.scores} --galaxies {input.galaxies}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
 rule mine_hard_negatives:
     input:
         scores="results/{generation}/scores/parent/train.json",

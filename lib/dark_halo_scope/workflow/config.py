@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from dark_halo_scope.catalogue.anchor_config import AnchorSettings
 from dark_halo_scope.catalogue.config import ConfuserSettings, LensSettings, ParentSettings
 from dark_halo_scope.core.config import Settings, validate
 from dark_halo_scope.core.errors import ConfigError
@@ -12,7 +13,9 @@ from dark_halo_scope.evaluation.anchor_config import AnchorEvaluationSettings
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
 from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
+from dark_halo_scope.evaluation.fpr_config import FprSettings
 from dark_halo_scope.evaluation.mining_config import MiningSettings
+from dark_halo_scope.evaluation.performance_config import PerformanceSettings
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.negative_config import NegativeSettings
@@ -30,6 +33,7 @@ from dark_halo_scope.paper.figure_config import (
     SixChannelsSettings,
 )
 from dark_halo_scope.survey.config import CoaddSettings, SurveySettings
+from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
 from dark_halo_scope.training.config import TrainSettings
 from dark_halo_scope.workflow.merge import merge
 
@@ -60,6 +64,8 @@ class SurveyFile(Settings):
     figure_roc: RocFigureSettings = RocFigureSettings()
     figure_anchor_gallery: AnchorGallerySettings = AnchorGallerySettings()
     figure_selection_function: SelectionFigureSettings = SelectionFigureSettings()
+    anchors: AnchorSettings = AnchorSettings()
+    cutouts: CutoutServiceSettings = CutoutServiceSettings()
     overrides: Overrides = Overrides()
 
 
@@ -122,6 +128,8 @@ class GenerationFile(Settings):
     scoring: ScoreSettings = ScoreSettings()
     mining: MiningSettings = MiningSettings()
     gates: GateSettings = GateSettings()
+    performance: PerformanceSettings = PerformanceSettings()
+    fpr: FprSettings = FprSettings()
     anchors: AnchorEvaluationSettings = AnchorEvaluationSettings()
 
     @field_validator("stages", mode="before")
