@@ -29,6 +29,7 @@ os.environ.setdefault(
 include: "rules/common.smk"
 include: "rules/survey.smk"
 include: "rules/catalogue.smk"
+include: "rules/anchors.smk"
 include: "rules/dataset.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
