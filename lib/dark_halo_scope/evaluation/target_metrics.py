@@ -135,6 +135,29 @@ class Keys:
 
 
 @dataclass(frozen=True)
+class Largest:
+    """The largest of one number over named parts of an artifact; without any of them it is not measurable."""
+
+    artifact: str
+    steps: tuple[Step, ...]
+    keys: tuple[str, ...]
+    below: tuple[Step, ...]
+
+    def of(self, artifacts: Artifacts) -> Number:
+        numbers = [number_at(artifacts, self.artifact, (*self.steps, key, *self.below)) for key in self.keys]
+        return next(
+            (number for number in numbers if number.value is None),
+            max(numbers, key=lambda number: number.value or 0.0),
+        )
+
+    @property
+    def text(self) -> str:
+        return (
+            f"{self.artifact}.json: {path_text(self.steps)}, largest {path_text(self.below)} of {', '.join(self.keys)}"
+        )
+
+
+@dataclass(frozen=True)
 class Nowhere:
     """Nothing that one run of this workflow can measure, and why."""
 

@@ -15,6 +15,7 @@ from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.files import read_json
 from dark_halo_scope.evaluation.gate_check import SEAL, seal
 from dark_halo_scope.evaluation.intervals import clopper_pearson
+from dark_halo_scope.evaluation.metrics import MIN_FALSE_POSITIVES
 
 MEASURED = "measured"
 
@@ -53,7 +54,7 @@ class Number:
     """A number as it was measured.
 
     value: None where it was not measurable; `status` says why. n: what it was measured on. interval: None where the
-    artifact has none. confidence of the interval: the artifact's.
+    artifact has none; its confidence is the artifact's.
     """
 
     value: float | None
@@ -83,7 +84,7 @@ def read_artifacts(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
     Raises:
         BadInputError: a file is no artifact of a generation, is there twice, says another generation than its folder,
             or is of other weights than the generation's best.json.
-        CorruptDataError: a gates.json was edited.
+        CorruptDataError: a sealed file was edited.
     """
     found: dict[str, dict[str, Any]] = {}
     for path in paths:
@@ -109,8 +110,8 @@ def _content(path: Path, generation: str) -> Any:
     content = read_json(path)
     if not isinstance(content, dict):
         raise CorruptDataError(f"{path} holds no measurements; measure {generation} again.")
-    if path.stem == "gates" and content.get(SEAL) != seal(content):
-        raise CorruptDataError(f"{path} is not what measure_gates wrote; measure the gates again.")
+    if (path.stem == "gates" or SEAL in content) and content.get(SEAL) != seal(content):
+        raise CorruptDataError(f"{path} was changed after it was written; measure {generation} again.")
     if content.get("generation", generation) != generation:
         raise BadInputError(f"{path} is of {content['generation']}, not of {generation} as its folder says.")
     return content
@@ -121,7 +122,7 @@ def _refuse_other_weights(generation: str, artifacts: Artifacts) -> None:
     weights = {
         name: content["model_sha256"]
         for name, content in artifacts.items()
-        if isinstance(content, dict) and "model_sha256" in content
+        if isinstance(content, dict) and content.get("model_sha256") is not None
     }
     if "best" in artifacts:
         weights["best"] = artifacts["best"]["weights"]["sha256"]
@@ -159,10 +160,11 @@ def as_number(entry: Any) -> Number:
         value, interval = entry["value"], entry.get("interval")
         otherwise = "without a value" if value is None else MEASURED
         status = str(entry.get("status") or entry.get("reason") or otherwise)
+        pair = None if interval is None else _pair(interval)
         if value is None or status != MEASURED:
-            # An artifact may give a number beside the reason why it proves nothing.
-            return Number.unmeasured(_because(status), entry.get("n"))
-        return Number(float(value), entry.get("n"), None if interval is None else _pair(interval), MEASURED)
+            # An artifact may give a number beside the reason why it proves nothing; an interval stays true.
+            return Number(None, entry.get("n"), pair, _because(status))
+        return Number(float(value), entry.get("n"), pair, MEASURED)
     if isinstance(entry, int | float) and math.isfinite(entry):
         return Number(float(entry), None, None, MEASURED)
     raise CorruptDataError(f"Where a number should be there is {str(entry)[:60]!r}; measure it again.")
@@ -182,11 +184,15 @@ def stratum_number(artifacts: Artifacts, column: str, strata: Sequence[str]) -> 
     if column not in rows[0]:
         return Number.unmeasured(f"not measurable: stratified_fpr has no {column}")
     n = sum(int(row["P"]) for row in rows)
-    unmeasured = [row["stratum"] for row in rows if not row[column] or not _yes(row[f"{column}_measurable"])]
-    if unmeasured:
-        return Number.unmeasured(
-            f"not measurable: {column} of {', '.join(unmeasured)} rests on too few of {rows[0]['N']} negatives", n
-        )
+    for row in rows:
+        if row["status"] != MEASURED:
+            return Number.unmeasured(f"{_because(row['status'])} ({row['stratum']})", n)
+        if not row[column]:
+            return Number.unmeasured(
+                f"not measurable: {column} of {row['stratum']} rests on fewer than {MIN_FALSE_POSITIVES} of {row['N']} "
+                "negatives",
+                n,
+            )
     hits = sum(round(float(row[column]) * int(row["P"])) for row in rows)
     low, high = clopper_pearson(hits, n)
     return Number(hits / n, n, (float(low), float(high)), MEASURED)
@@ -252,7 +258,3 @@ def _because(status: str) -> str:
 def _pair(interval: Sequence[float]) -> tuple[float, float]:
     low, high = interval
     return float(low), float(high)
-
-
-def _yes(text: str) -> bool:
-    return text.strip().lower() in {"true", "1", "yes"}

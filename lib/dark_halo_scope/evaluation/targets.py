@@ -13,6 +13,7 @@ from dark_halo_scope.evaluation.target_metrics import (
     Difference,
     GatesPassed,
     Keys,
+    Largest,
     Metric,
     Nowhere,
     RedFlags,
@@ -57,8 +58,10 @@ def _tier_a(threshold: str, scheme: str = "tier_gen5_prime") -> At:
     return At("anchors", ("recall", scheme, "A", threshold))
 
 
-_HARD_NEGATIVE_FPR = At("performance", ("hard_negatives", "fpr_at_0.5"))
-_ECE = At("calibration", ("test", "platt", "ece"))
+_HARD_NEGATIVE_FPR = At("performance", ("fpr_at_threshold", "hard_negative"))
+_ECE = At("calibration", ("test", "probabilities", "platt", "ece"))
+
+_CONFUSERS = tuple(f"confuser {name}" for name in ("ring_proxy", "edge_on_proxy", "blue_clumpy", "large_galaxy"))
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ TARGETS: tuple[Target, ...] = (
         "gen3_tpr_at_fpr_1e-4",
         f"{_GEN3}, expected performance",
         "TPR at FPR 1e-4",
-        _performance("tpr_at_fpr", "0.0001"),
+        _performance("tpr_at_fpr", Where("fpr_target", 1e-4)),
         "above",
         0.85,
         ("gen3",),
@@ -143,7 +146,7 @@ TARGETS: tuple[Target, ...] = (
         "gen3_fpr_at_tpr_0.85",
         f"{_GEN3}, expected performance",
         "FPR at TPR 0.85",
-        _performance("fpr_at_tpr", "0.85"),
+        _performance("fpr_at_tpr", Where("tpr_target", 0.85)),
         "below",
         0.001,
         ("gen3",),
@@ -304,7 +307,7 @@ TARGETS: tuple[Target, ...] = (
         "review_precision_at_recall_0.90",
         f"{_REVIEW}, Q3",
         "precision at recall 0.90",
-        _performance("precision_at_recall", "0.9"),
+        _performance("precision_at_recall", Where("recall_target", 0.90)),
         "above",
         0.90,
         _REVIEWED,
@@ -423,8 +426,8 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "minimum_contaminant_fpr",
         f"{_CALIBRATION}, section 10.1",
-        "share of confusers (N2) above the operating threshold",
-        At("performance", ("confusers", "fpr_at_0.5")),
+        "share of a confuser class (N2) with p of at least 0.5, of the class where it is largest",
+        Largest("anchors", ("contamination",), _CONFUSERS, ("p0.5",)),
         "at most",
         0.10,
         _REAL,
@@ -464,7 +467,7 @@ TARGETS: tuple[Target, ...] = (
         "publication_confusers_reported",
         f"{_CALIBRATION}, section 10.2",
         "FPR reported by confuser category: how many of four",
-        Keys("performance", ("confusers",), ("ring_proxy", "edge_on_proxy", "blue_clumpy", "large_galaxy")),
+        Keys("anchors", ("contamination",), _CONFUSERS),
         "at least",
         4,
         _REAL,

@@ -1,8 +1,9 @@
-"""Tables of gates: the same rows as CSV for programs and as Markdown for people."""
+"""Tables: the same rows as CSV for programs, as Markdown for people and as TeX for the paper."""
 
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,24 @@ from dark_halo_scope.core.files import read_json, write_text
 from dark_halo_scope.evaluation.gate_check import SEAL, seal
 
 _BOUND = {"at most": "≤", "at least": "≥"}
+
+#: What TeX would take for a command, or its usual fonts lack.
+_TEX = {
+    "\\": r"\textbackslash{}",
+    **{character: "\\" + character for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "θ_E": r"$\theta_\mathrm{E}$",
+    "−": r"$-$",
+    "–": "--",
+    '"': r"$''$",
+}
 
 #: What gates.json files that compare have in common: they were measured on the same pairs in the same way.
 _COMPARABLE = ("dataset", "split", "settings")
@@ -122,15 +141,33 @@ def markdown_text(rows: Sequence[Mapping[str, str]], notes: Sequence[str]) -> st
     return "\n\n".join([table, *notes]) + "\n"
 
 
-def write_tables(outputs: Sequence[Path], rows: Sequence[Mapping[str, Any]], markdown: str) -> None:
+def tex_escaped(text: str) -> str:
+    """Text as TeX prints it; `**bold**` and `` `code` `` become bold and typewriter."""
+    escaped = re.sub("θ_E|.", lambda found: _TEX.get(found.group(), found.group()), text)
+    bold = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", escaped)
+    return re.sub(r"`(.+?)`", r"\\texttt{\1}", bold)
+
+
+def tex_text(rows: Sequence[Mapping[str, str]], notes: Sequence[str]) -> str:
+    """Rows as a tabular of the package booktabs, with notes below it; caption and float are the paper's."""
+    lines = [[tex_escaped(cell) for cell in line] for line in (list(rows[0]), *(list(row.values()) for row in rows))]
+    head, *body = [" & ".join(line) + r" \\" for line in lines]
+    tabular = [rf"\begin{{tabular}}{{{'l' * len(rows[0])}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+    below = [rf"\par\smallskip {tex_escaped(note)}" for note in notes]
+    return "\n".join([*tabular, r"\end{tabular}", *below]) + "\n"
+
+
+def write_tables(
+    outputs: Sequence[Path], rows: Sequence[Mapping[str, Any]], markdown: str, tex: str | None = None
+) -> None:
     """Write each output in the format of its suffix.
 
     Raises:
-        BadInputError: a suffix is neither .csv nor .md.
+        BadInputError: a suffix is none of .csv, .md and, for tables that have it, .tex.
     """
-    texts = {".csv": csv_text(rows), ".md": markdown}
+    texts = {".csv": csv_text(rows), ".md": markdown} | ({} if tex is None else {".tex": tex})
     for path in outputs:
         if path.suffix not in texts:
-            raise BadInputError(f"{path} is no table that is written here; let it end in .csv or .md.")
+            raise BadInputError(f"{path} is no table that is written here; let it end in {' or '.join(texts)}.")
     for path in outputs:
         write_text(path, texts[path.suffix])
