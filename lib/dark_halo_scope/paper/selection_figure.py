@@ -1,0 +1,202 @@
+"""Figure 6: completeness over Einstein radius and redshift, as a smooth surface with its uncertainty and its cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dark_halo_scope.core.cli import argument_parser, load_settings, run
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError
+from dark_halo_scope.paper.figure_config import SelectionFigureSettings
+from dark_halo_scope.paper.small_csv import numbers, read_columns
+from dark_halo_scope.paper.style import COLOURS, GREY, PAGE_MM, PAPER_RC_PARAMS, figure_size, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FloatArray = NDArray[np.float64]
+
+#: What completeness.csv calls the cells over Einstein radius and redshift.
+AXES = "theta_e_arcsec x z_phot"
+
+_HEIGHT_MM, _LEFT_MM, _RIGHT_MM, _TOP_MM, _BOTTOM_MM, _GAP_MM = 64.0, 10.0, 2.0, 12.0, 9.0, 12.0
+_BAR_MM = 2.0
+# Colour, marker and shift to the side (of a panel's width) of each cut, so that their bars do not hide one another.
+_CUTS = (
+    (COLOURS["blue"], "o", -0.008),
+    (COLOURS["orange"], "s", 0.0),
+    (COLOURS["green"], "^", 0.008),
+    (COLOURS["red"], "D", 0.016),
+)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Completeness on a grid: theta_e (T,) arcsec, z (Z,), and value, low, high (Z, T)."""
+
+    theta_e: FloatArray
+    z: FloatArray
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Counted completeness, (C,) each: edges of cells in theta_E (arcsec) and z, injections, share found, interval."""
+
+    theta_low: FloatArray
+    theta_high: FloatArray
+    z_low: FloatArray
+    z_high: FloatArray
+    n: FloatArray
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def read_surface(path: Path, threshold: str) -> Surface:
+    """The grid of one threshold of a completeness_surface.csv.
+
+    Raises:
+        BadInputError: the file is missing, lacks a column, or knows no such threshold.
+        CorruptDataError: the rows make no grid.
+    """
+    names = ("theta_e_arcsec", "z", "value", "low", "high")
+    columns = read_columns(path, ("threshold", *names))
+    chosen = _rows_of(path, columns["threshold"], threshold)
+    theta, z, *values = (numbers(path, name, columns[name])[chosen] for name in names)
+    theta_axis, z_axis = np.unique(theta), np.unique(z)
+    if len(theta) != len(theta_axis) * len(z_axis):
+        raise CorruptDataError(f"{path} holds {len(theta)} points, which are no grid; measure completeness again.")
+    order = np.lexsort((theta, z))
+    shape = (len(z_axis), len(theta_axis))
+    return Surface(theta_axis, z_axis, *(column[order].reshape(shape) for column in values))
+
+
+def _rows_of(path: Path, cells: Sequence[str], threshold: str) -> NDArray[np.intp]:
+    chosen = np.array([i for i, cell in enumerate(cells) if cell == threshold], dtype=np.intp)
+    if not len(chosen):
+        known = ", ".join(sorted(set(cells))) or "none"
+        raise BadInputError(
+            f"{path} has no threshold {threshold!r}; it has {known}: correct figure_selection_function.threshold."
+        )
+    return chosen
+
+
+def read_cells(path: Path, threshold: str) -> Cells:
+    """The cells over Einstein radius and redshift of one threshold of a completeness.csv, empty ones left out.
+
+    Raises:
+        BadInputError: the file is missing, lacks a column, or knows no such threshold.
+    """
+    edges = ("theta_e_arcsec_low", "theta_e_arcsec_high", "z_phot_low", "z_phot_high")
+    measured = ("n", "value", "low", "high")
+    columns = read_columns(path, ("threshold", "axes", *edges, *measured))
+    of_axes = [cell if axes == AXES else "" for cell, axes in zip(columns["threshold"], columns["axes"], strict=True)]
+    chosen = _rows_of(path, of_axes, threshold)
+    values = [numbers(path, name, columns[name])[chosen] for name in (*edges, *measured)]
+    filled = values[4] > 0
+    return Cells(*(column[filled] for column in values))
+
+
+def draw(surface: Surface, cells: Cells, settings: SelectionFigureSettings) -> "Figure":
+    """Three panels: the surface with contours, half the width of its interval, and cuts at given redshifts."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(PAPER_RC_PARAMS):
+        figure = Figure(figsize=figure_size(PAGE_MM, _HEIGHT_MM))
+        panels = figure.subplots(1, 3)
+        width = (PAGE_MM - _LEFT_MM - _RIGHT_MM - 2 * _GAP_MM) / 3
+        figure.subplots_adjust(
+            left=_LEFT_MM / PAGE_MM,
+            right=1 - _RIGHT_MM / PAGE_MM,
+            top=1 - _TOP_MM / _HEIGHT_MM,
+            bottom=_BOTTOM_MM / _HEIGHT_MM,
+            wspace=_GAP_MM / width,
+        )
+        spread = (surface.high - surface.low) / 2
+        shown = _mesh(panels[0], surface, surface.value, "cividis", 1.0)
+        lines = panels[0].contour(
+            surface.theta_e, surface.z, surface.value, settings.levels, colors="white", linewidths=0.7
+        )
+        panels[0].clabel(lines, fmt="%g", fontsize=5.5)
+        _bar(figure, panels[0], shown, "completeness")
+        widest = _mesh(panels[1], surface, spread, "magma_r", max(float(spread.max()), 1e-3))
+        _bar(figure, panels[1], widest, "half width of its interval")
+        for axes in panels[:2]:
+            axes.set_ylabel("redshift of the host")
+        _cuts(panels[2], surface, cells, settings)
+        for axes in panels:
+            axes.set_xlabel("Einstein radius [arcsec]")
+    return figure
+
+
+def _mesh(axes: "Axes", surface: Surface, values: FloatArray, colours: str, top: float) -> Any:
+    image = axes.pcolormesh(
+        surface.theta_e, surface.z, values, cmap=colours, vmin=0, vmax=top, shading="gouraud", rasterized=True
+    )
+    axes.set(xlim=(surface.theta_e[0], surface.theta_e[-1]), ylim=(surface.z[0], surface.z[-1]))
+    return image
+
+
+def _bar(figure: "Figure", axes: "Axes", image: Any, label: str) -> None:
+    """A colour bar above a panel, with what it shows."""
+    box = axes.get_position()
+    place = (box.x0, box.y1 + 1.2 / _HEIGHT_MM, box.width, _BAR_MM / _HEIGHT_MM)
+    bar = figure.colorbar(image, cax=figure.add_axes(place), orientation="horizontal")
+    bar.ax.xaxis.set_ticks_position("top")
+    bar.ax.xaxis.set_label_position("top")
+    bar.ax.tick_params(length=1.5, pad=1, bottom=False)
+    bar.set_label(label, labelpad=2)
+    bar.outline.set_linewidth(0.4)
+
+
+def _cuts(axes: "Axes", surface: Surface, cells: Cells, settings: SelectionFigureSettings) -> None:
+    """Completeness over Einstein radius at given redshifts, and the cells that hold them."""
+    from matplotlib.ticker import MultipleLocator
+
+    axes.set(xlim=(surface.theta_e[0], surface.theta_e[-1]), ylim=(0, 1), ylabel="completeness")
+    axes.yaxis.set_major_locator(MultipleLocator(0.2))
+    inside = [z for z in settings.redshifts if surface.z[0] <= z <= surface.z[-1]]
+    for (colour, marker, aside), z in zip(_CUTS, inside, strict=False):
+        value, low, high = (
+            np.array([np.interp(z, surface.z, column) for column in grid.T])
+            for grid in (surface.value, surface.low, surface.high)
+        )
+        axes.plot(surface.theta_e, value, color=colour, label=f"$z$ = {z:g}")
+        axes.fill_between(surface.theta_e, low, high, color=colour, alpha=0.18, linewidth=0)
+        held = (cells.z_low <= z) & (z < cells.z_high)
+        middle = (cells.theta_low + cells.theta_high)[held] / 2 + aside * (surface.theta_e[-1] - surface.theta_e[0])
+        counted = cells.value[held]
+        bars = np.clip([counted - cells.low[held], cells.high[held] - counted], 0, 1)
+        axes.errorbar(middle, counted, bars, fmt=marker, color=colour, markersize=2.8, linewidth=0.7, mfc="white")
+    if inside:
+        axes.legend(loc="lower right", handlelength=1.6)
+    else:
+        span = f"{surface.z[0]:.2f} to {surface.z[-1]:.2f}"
+        note = f"the redshifts asked for\nlie outside of {span}"
+        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center", color=GREY)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the surface and its cells, draw."""
+    parser = argument_parser("Draw completeness over Einstein radius and redshift.")
+    parser.add_argument("--completeness", type=Path, required=True, help="completeness.csv: counted cells")
+    parser.add_argument("--surface", type=Path, required=True, help="completeness_surface.csv: the smooth surface")
+    parser.add_argument("--output", type=Path, required=True, nargs="+", help="PNG or PDF; several are one picture")
+    arguments = parser.parse_args(argv)
+    settings = load_settings(arguments.settings, SelectionFigureSettings)
+    surface = read_surface(arguments.surface, settings.threshold)
+    figure = draw(surface, read_cells(arguments.completeness, settings.threshold), settings)
+    for path in arguments.output:
+        save_figure(figure, path, tight=False)
+
+
+if __name__ == "__main__":
+    run(main)
