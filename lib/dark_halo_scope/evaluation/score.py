@@ -1,20 +1,31 @@
-"""Score every image of a packed split: scores as Parquet behind a manifest."""
+"""Score every image of a packed split: scores as Parquet behind a manifest.
 
+A scoring that is killed goes on where it was when it is started again with the same code, settings and inputs: finished
+parts lie beside the output, in `checkpoints/<run key>/`. A scoring that ends removes them, and those of any other.
+"""
+
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
+from dark_halo_scope.core.artifacts import CHECKPOINTS
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.files import remove_tree
+from dark_halo_scope.core.locks import lock
 from dark_halo_scope.core.manifest import attempt, load_manifest
 from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.evaluation.config import ScoreSettings
-from dark_halo_scope.evaluation.scores import score_batches, write_scores
+from dark_halo_scope.evaluation.score_parts import score_in_parts
+from dark_halo_scope.evaluation.scores import write_scores
 from dark_halo_scope.images.packed import KIND as PACKED
 from dark_halo_scope.images.packed import check_split, image_batches, image_count
 
 MODULE = "dark_halo_scope.evaluation.score"
+
+_logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,22 +52,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(arguments.threads)
     model, preprocess, card = load_model(arguments.model)
     require_deployable(preprocess.settings, arguments.model)
-    predict = predictor(model, preprocess, resolve_device(arguments.device), settings.batch)
+    device = resolve_device(arguments.device)
+    predict = predictor(model, preprocess, device, settings.batch)
     packed = load_manifest(arguments.packed, PACKED)
     check_split(packed, arguments.split)
     rows_in = sum(image_count(packed, arguments.split, kind) for kind in settings.kinds)
     batches = image_batches(packed, arguments.split, settings.kinds, settings.batch)
 
-    def counted(progress: Progress) -> Iterator[tuple[pa.Table, pa.Table]]:
-        for scored, left_out in score_batches(predict, batches, arguments.split):
+    before: list[int] = []
+
+    def counted(folder: Path, progress: Progress) -> Iterator[tuple[pa.Table, pa.Table]]:
+        parts = score_in_parts(predict, batches, arguments.split, folder, device.type, before.append)
+        for scored, left_out in parts:
             progress.advance(scored.num_rows + left_out.num_rows)
             yield scored, left_out
 
+    checkpoints = arguments.output.with_suffix("") / CHECKPOINTS
     everything = {**settings.model_dump(mode="json"), "split": arguments.split}
     inputs = [arguments.model, arguments.packed]
     with attempt(arguments.output, "scores", MODULE, everything, inputs, arguments.data_root) as work:
-        with Progress(rows_in, f"Scoring {arguments.split} (images)") as progress:
-            rows_out, rows_quarantined, schema = write_scores(counted(progress), work.prefix)
+        parts = checkpoints / work.run_key
+        with (
+            # Tells whoever cleans up that they are in use.
+            lock(checkpoints / f"{work.run_key}.lock"),
+            Progress(rows_in, f"Scoring {arguments.split} (images)") as progress,
+        ):
+            rows_out, rows_quarantined, schema = write_scores(counted(parts, progress), work.prefix)
+        if before:
+            _logger.info("%d of %d images had been scored before.", sum(before), rows_in)
         if schema is None:
             raise BadInputError(f"{arguments.packed} has no rows in split {arguments.split}; choose another split.")
         work.publish(
@@ -72,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "packed_sha256": packed.sha256,
             },
         )
+        # Only one process at a time makes this output: parts of other run keys are of scorings that nobody will end.
+        remove_tree(checkpoints)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,10 @@ CARRIED = (
     "ebv",
     "sampling_weight",
     "bad_pixel_frac",
+    "sampling_prob",
+    "nobs_z",
+    "pool",
+    "confuser_category",
 )
 
 # A row group for each forward pass would make a footer that takes more memory than the scores.
