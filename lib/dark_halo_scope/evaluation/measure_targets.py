@@ -13,7 +13,8 @@ from dark_halo_scope.core.cli import argument_parser, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import load_manifest, write_result
 from dark_halo_scope.evaluation.target_numbers import Artifacts, read_artifacts
-from dark_halo_scope.evaluation.targets import TARGETS
+from dark_halo_scope.evaluation.target_values import target_entry
+from dark_halo_scope.evaluation.targets import TARGETS, generations
 
 MODULE = "dark_halo_scope.evaluation.measure_targets"
 
@@ -28,12 +29,13 @@ def measure(artifacts: Mapping[str, Artifacts], survey: Mapping[str, Any]) -> di
     Raises:
         BadInputError: a generation has artifacts and no target.
     """
-    known = {generation for target in TARGETS for generation in target.generations}
-    unknown = sorted(set(artifacts) - known)
+    unknown = sorted(set(artifacts) - set(generations()))
     if unknown:
         raise BadInputError(f"No target is set for {', '.join(unknown)}; leave it out.")
     results = [
-        target.result(generation, artifacts.get(generation)) for target in TARGETS for generation in target.generations
+        target_entry(target, generation, artifacts.get(generation))
+        for target in TARGETS
+        for generation in target.generations
     ]
     return {
         "survey": {
@@ -43,7 +45,7 @@ def measure(artifacts: Mapping[str, Artifacts], survey: Mapping[str, Any]) -> di
             if survey["embedded"]
             else "the survey's own images; arcs are injected unless a target says otherwise",
         },
-        "verdicts": dict(sorted(Counter(result["verdict"] for result in results).items())),
+        "verdicts": dict(sorted(Counter(entry["verdict"] for entry in results).items())),
         "targets": results,
     }
 
@@ -58,14 +60,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         required=True,
         type=Path,
         help="what was measured of each generation: .../{generation}/gates.json, performance.json, stratified_fpr.csv, "
-        "calibration.json, completeness.json, anchors.json, realism.json, and of its last stage "
+        "calibration.json, completeness.json, anchors.json, and of its last stage "
         ".../{generation}/{stage}/best.json, history.json",
     )
     parser.add_argument("--output", required=True, type=Path)
     arguments = parser.parse_args(argv)
     survey = load_manifest(arguments.survey, "survey").facts
-    result = measure(read_artifacts(arguments.artifacts), survey)
-    write_result(arguments.output, result, MODULE, {}, [arguments.survey, *arguments.artifacts])
+    measured = measure(read_artifacts(arguments.artifacts), survey)
+    write_result(arguments.output, measured, MODULE, {}, [arguments.survey, *arguments.artifacts])
 
 
 if __name__ == "__main__":

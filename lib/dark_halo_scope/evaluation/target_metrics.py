@@ -1,31 +1,28 @@
-"""Where the numbers of targets lie: a place in an artifact, or something to be counted there."""
+"""Where the numbers of targets lie, as data: a place in an artifact, or something to be counted there.
 
+`evaluation.target_values` looks them up. Nothing here imports more than the standard library: the workflow reads the
+registry to know what it must make.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-from dark_halo_scope.evaluation.target_numbers import (
-    MEASURED,
-    Artifacts,
-    Number,
-    Step,
-    difference,
-    judge,
-    number_at,
-    part_at,
-    path_text,
-    stratum_number,
-)
+from typing import Any
 
 
-class Metric(Protocol):
-    """Where a target's number comes from."""
+@dataclass(frozen=True)
+class Where:
+    """The one item of a list whose `key` is `value`."""
 
-    def of(self, artifacts: Artifacts) -> Number:
-        """The number, out of a generation's artifacts."""
+    key: str
+    value: Any
 
-    @property
-    def text(self) -> str:
-        """The same place in words, for a reader of targets.json."""
+
+Step = str | Where
+
+
+def path_text(steps: Sequence[Step]) -> str:
+    """A place in an artifact in words."""
+    return "/".join(step if isinstance(step, str) else f"{step.key}={step.value}" for step in steps)
 
 
 @dataclass(frozen=True)
@@ -35,26 +32,32 @@ class At:
     artifact: str
     steps: tuple[Step, ...]
 
-    def of(self, artifacts: Artifacts) -> Number:
-        return number_at(artifacts, self.artifact, self.steps)
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """What must be made for it."""
+        return (self.artifact,)
 
     @property
     def text(self) -> str:
+        """The same place for a reader of targets.json."""
         return f"{self.artifact}.json: {path_text(self.steps)}"
 
 
 @dataclass(frozen=True)
 class Strata:
-    """A column of stratified_fpr.csv, pooled over strata of positives."""
+    """A rate of stratified_fpr.csv, pooled over strata of positives that share all their negatives."""
 
     column: str
     strata: tuple[str, ...]
 
-    def of(self, artifacts: Artifacts) -> Number:
-        return stratum_number(artifacts, self.column, self.strata)
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """What must be made for it."""
+        return ("stratified_fpr",)
 
     @property
     def text(self) -> str:
+        """The same place for a reader of targets.json."""
         return f"stratified_fpr.csv: {self.column} of {', '.join(self.strata)}"
 
 
@@ -65,54 +68,36 @@ class Difference:
     first: At
     second: At
 
-    def of(self, artifacts: Artifacts) -> Number:
-        return difference(self.first.of(artifacts), self.second.of(artifacts))
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """What must be made for it."""
+        return (*self.first.artifacts, *self.second.artifacts)
 
     @property
     def text(self) -> str:
+        """The same places for a reader of targets.json."""
         return f"{self.first.text} less {self.second.text}"
 
 
 @dataclass(frozen=True)
-class GatesPassed:
-    """How many gates of a weight pass; the interval goes from those that surely do to those that may."""
+class Largest:
+    """The largest of one number over named parts of an artifact; one that is not measurable leaves none."""
 
-    weights: tuple[str, ...] = ("critical", "important")
+    artifact: str
+    steps: tuple[Step, ...]
+    keys: tuple[str, ...]
+    below: tuple[Step, ...]
 
-    def of(self, artifacts: Artifacts) -> Number:
-        if "gates" not in artifacts:
-            return Number.unmeasured("not measured: there is no gates")
-        gates = [gate for gate in artifacts["gates"]["gates"].values() if gate["weight"] in self.weights]
-        verdicts = [judge(number_at({"gate": gate}, "gate", ()), gate["bound"], gate["threshold"]) for gate in gates]
-        sure = sum(verdict == "met" for verdict, _ in verdicts)
-        possible = sum(verdict in {"met", "undecided"} for verdict, _ in verdicts)
-        return Number(sum(gate["passed"] for gate in gates), len(gates), (sure, possible), MEASURED)
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """What must be made for it."""
+        return (self.artifact,)
 
     @property
     def text(self) -> str:
-        return f"gates.json: {' and '.join(self.weights)} gates that pass"
-
-
-@dataclass(frozen=True)
-class RedFlags:
-    """How many red flags a training raised."""
-
-    names: tuple[str, ...] | None = None
-
-    def of(self, artifacts: Artifacts) -> Number:
-        if "history" not in artifacts:
-            return Number.unmeasured("not measured: there is no history")
-        history = artifacts["history"]
-        flags = [
-            record
-            for record in history["decisions"]
-            if record["kind"] == "red flag" and (self.names is None or record["name"] in self.names)
-        ]
-        return Number(len(flags), len(history["epochs"]), None, MEASURED)
-
-    @property
-    def text(self) -> str:
-        return f"history.json: red flags{'' if self.names is None else ' ' + ', '.join(self.names)}"
+        """The same places for a reader of targets.json."""
+        where = f"{self.artifact}.json: {path_text(self.steps)}"
+        return f"{where}, largest {path_text(self.below)} of {', '.join(self.keys)}"
 
 
 @dataclass(frozen=True)
@@ -123,38 +108,49 @@ class Keys:
     steps: tuple[Step, ...]
     keys: tuple[str, ...]
 
-    def of(self, artifacts: Artifacts) -> Number:
-        part = part_at(artifacts, self.artifact, self.steps)
-        if isinstance(part, Number):
-            return part
-        return Number(sum(key in part for key in self.keys), len(self.keys), None, MEASURED)
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """What must be made for it."""
+        return (self.artifact,)
 
     @property
     def text(self) -> str:
+        """The same place for a reader of targets.json."""
         return f"{self.artifact}.json: {path_text(self.steps)} has {', '.join(self.keys)}"
 
 
 @dataclass(frozen=True)
-class Largest:
-    """The largest of one number over named parts of an artifact; without any of them it is not measurable."""
+class GatesPassed:
+    """How many gates of these weights pass; the interval goes from those that surely do to those that may."""
 
-    artifact: str
-    steps: tuple[Step, ...]
-    keys: tuple[str, ...]
-    below: tuple[Step, ...]
+    weights: tuple[str, ...] = ("critical", "important")
 
-    def of(self, artifacts: Artifacts) -> Number:
-        numbers = [number_at(artifacts, self.artifact, (*self.steps, key, *self.below)) for key in self.keys]
-        return next(
-            (number for number in numbers if number.value is None),
-            max(numbers, key=lambda number: number.value or 0.0),
-        )
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """What must be made for it."""
+        return ("gates",)
 
     @property
     def text(self) -> str:
-        return (
-            f"{self.artifact}.json: {path_text(self.steps)}, largest {path_text(self.below)} of {', '.join(self.keys)}"
-        )
+        """The same place for a reader of targets.json."""
+        return f"gates.json: {' and '.join(self.weights)} gates that pass"
+
+
+@dataclass(frozen=True)
+class RedFlags:
+    """How many red flags a training raised, of these names; None: of any."""
+
+    names: tuple[str, ...] | None = None
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """What must be made for it."""
+        return ("history",)
+
+    @property
+    def text(self) -> str:
+        """The same place for a reader of targets.json."""
+        return f"history.json: red flags{'' if self.names is None else ' ' + ', '.join(self.names)}"
 
 
 @dataclass(frozen=True)
@@ -163,9 +159,15 @@ class Nowhere:
 
     why: str
 
-    def of(self, artifacts: Artifacts) -> Number:
-        return Number.unmeasured(f"not measurable: {self.why}")
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """Nothing is made for it."""
+        return ()
 
     @property
     def text(self) -> str:
+        """For a reader of targets.json."""
         return "none"
+
+
+Metric = At | Strata | Difference | Largest | Keys | GatesPassed | RedFlags | Nowhere

@@ -16,13 +16,12 @@ from dark_halo_scope.core.files import read_json
 from dark_halo_scope.evaluation.gate_check import SEAL, seal
 from dark_halo_scope.evaluation.intervals import clopper_pearson
 from dark_halo_scope.evaluation.metrics import MIN_FALSE_POSITIVES
+from dark_halo_scope.evaluation.target_metrics import Step, Where, path_text
+from dark_halo_scope.evaluation.targets import Bound
 
 MEASURED = "measured"
 
-Bound = Literal["at least", "at most", "above", "below", "equal to"]
 Verdict = Literal["met", "not met", "undecided", "not measurable", "not measured"]
-
-SIGNS: Mapping[Bound, str] = {"at least": ">=", "at most": "<=", "above": ">", "below": "<", "equal to": "="}
 
 #: Artifacts of a generation by the stem of their file, `results/{generation}/<stem>.json` or `.csv`; those of a stage
 #: lie one folder deeper.
@@ -33,20 +32,8 @@ OF_GENERATION = (
     "calibration",
     "completeness",
     "anchors",
-    "realism",
 )
 OF_STAGE = ("best", "history")
-
-
-@dataclass(frozen=True)
-class Where:
-    """The one item of a list whose `key` is `value`."""
-
-    key: str
-    value: Any
-
-
-Step = str | Where
 
 
 @dataclass(frozen=True)
@@ -244,11 +231,6 @@ def _step(value: Any, step: Step) -> Any:
         items = value if isinstance(value, list) else []
         return next((item for item in items if isinstance(item, Mapping) and item.get(step.key) == step.value), None)
     return value.get(step) if isinstance(value, Mapping) else None
-
-
-def path_text(steps: Sequence[Step]) -> str:
-    """A place in an artifact in words."""
-    return "/".join(step if isinstance(step, str) else f"{step.key}={step.value}" for step in steps)
 
 
 def _because(status: str) -> str:

@@ -5,8 +5,9 @@ configuration review, and the calibration plan for real images (2026-02-10). Whe
 thresholds, both are targets.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from dark_halo_scope.evaluation.target_metrics import (
     At,
@@ -18,8 +19,12 @@ from dark_halo_scope.evaluation.target_metrics import (
     Nowhere,
     RedFlags,
     Strata,
+    Where,
 )
-from dark_halo_scope.evaluation.target_numbers import SIGNS, Artifacts, Bound, Number, Where, judge
+
+Bound = Literal["at least", "at most", "above", "below", "equal to"]
+
+SIGNS: Mapping[Bound, str] = {"at least": ">=", "at most": "<=", "above": ">", "below": "<", "equal to": "="}
 
 _GEN3 = "overview of Gen3"
 _PLAN = "execution plan of Gen5-Prime"
@@ -80,33 +85,6 @@ class Target:
     threshold: float
     generations: tuple[str, ...]
     condition: str
-
-    def result(self, generation: str, artifacts: Artifacts | None) -> dict[str, Any]:
-        """The entry of targets.json: what is due, what was measured, and what that says.
-
-        Args:
-            generation: one of `generations`.
-            artifacts: what was measured of it; None where it does not exist.
-        """
-        if artifacts is None:
-            number = Number.unmeasured("not measured: generation not trained yet")
-        else:
-            number = self.metric.of(artifacts)
-        verdict, by_value = judge(number, self.bound, self.threshold)
-        return {
-            "target": self.name,
-            "generation": generation,
-            "source": self.source,
-            "what": self.what,
-            "metric": self.metric.text,
-            "condition": self.condition,
-            "bound": self.bound,
-            "threshold": self.threshold,
-            "due": f"{SIGNS[self.bound]} {self.threshold:g}",
-            **number.as_json(),
-            "verdict": verdict,
-            "by_value": by_value,
-        }
 
 
 _HYBRIDS = "hybrids of test pairs with theta_E / PSF >= 1"
@@ -504,3 +482,14 @@ TARGETS: tuple[Target, ...] = (
         "injections onto hosts of the test split",
     ),
 )
+
+
+def needed(generation: str) -> list[str]:
+    """Artifacts that the targets of a generation read; empty where none is set for it."""
+    own = [target for target in TARGETS if generation in target.generations]
+    return list(dict.fromkeys(artifact for target in own for artifact in target.metric.artifacts))
+
+
+def generations() -> list[str]:
+    """Every generation that a target is set for, in the order of the registry."""
+    return list(dict.fromkeys(generation for target in TARGETS for generation in target.generations))

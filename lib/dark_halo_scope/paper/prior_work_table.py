@@ -7,7 +7,8 @@ from typing import Any
 from dark_halo_scope.core.cli import argument_parser, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import load_manifest
-from dark_halo_scope.evaluation.target_numbers import Artifacts, Number, Step, Where, number_at, read_artifacts
+from dark_halo_scope.evaluation.target_metrics import Step, Where
+from dark_halo_scope.evaluation.target_numbers import Artifacts, Number, number_at, read_artifacts
 from dark_halo_scope.paper.prior_work import PRIOR_RESULTS, PriorResult, Published
 from dark_halo_scope.paper.tables import markdown_text, tex_text, write_tables
 
