@@ -48,6 +48,7 @@ localrules:
     datasets,
     gates,
     generations,
+    paper_figures,
     preflight,
 
 
@@ -83,6 +84,19 @@ rule datasets:
         finished_datasets(),
     message:
         "Every dataset under config/datasets, packed, each with its page"
+
+
+rule paper_figures:
+    input:
+        paper_figure_files("pdf", "png"),
+        paper_table_files("csv", "md", "tex"),
+        "results/paper/key_numbers.json",
+        "results/paper/key_numbers.tex",
+        "results/targets.json",
+        paper_result("errors.png"),
+        "results/paper/paper.tex",
+    message:
+        "Every figure, table and number of the paper, and its LaTeX"
 
 
 rule preflight:

@@ -199,3 +199,33 @@ def gate_thresholds() -> str:
     """Thresholds of the paper's gates, for a caption."""
     thresholds = CONFIG.generation(CONFIG.survey.paper.generation).gates.thresholds
     return ", ".join(f"{name} {value:g}" for name, value in sorted(thresholds.items()))
+
+
+def in_checkout(path: str) -> str:
+    """A file of this checkout, relative to the working directory."""
+    return os.path.relpath(ROOT / path)
+
+
+def paper_figure_files(*suffixes: str) -> list[str]:
+    """The paper's figures, in its order."""
+    names = [
+        "training_examples",
+        "six_channels",
+        "gates",
+        "roc",
+        "anchor_gallery",
+        "selection_function",
+    ]
+    return [
+        f"results/paper/figures/{name}.{suffix}"
+        for name in names
+        for suffix in suffixes
+    ]
+
+
+def paper_table_files(*suffixes: str) -> list[str]:
+    """The paper's tables, in its order."""
+    names = ["dataset", "hyperparameters", "gates", "anchors", "prior_work"]
+    return [
+        f"results/paper/tables/{name}.{suffix}" for name in names for suffix in suffixes
+    ]

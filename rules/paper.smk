@@ -310,3 +310,61 @@ rule figure_selection_function:
     shell:
         "exec python -m dark_halo_scope.paper.selection_figure --completeness {input.completeness} --surface {input.surface}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule write_paper:
+    input:
+        template=in_checkout("workflow/paper/paper.tex"),
+        bibliography=in_checkout("workflow/paper/references.bib"),
+        numbers="results/paper/key_numbers.tex",
+        survey="results/survey.json",
+        code=code("dark_halo_scope.paper.write_paper", "figures"),
+    output:
+        "results/paper/paper.tex",
+        "results/paper/references.bib",
+    log:
+        "logs/write_paper.log",
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    message:
+        "Writing the LaTeX of the paper"
+    shell:
+        "exec python -m dark_halo_scope.paper.write_paper --template {input.template}"
+        " --bibliography {input.bibliography} --key-numbers {input.numbers} --survey {input.survey}"
+        " --output {output} 2> >(tee {log} >&2)"
+
+
+rule compile_paper:
+    input:
+        paper="results/paper/paper.tex",
+        beside=[
+            "results/paper/references.bib",
+            "results/paper/key_numbers.tex",
+            *paper_figure_files("pdf"),
+            *paper_table_files("tex"),
+        ],
+        code=code("dark_halo_scope.paper.compile_paper", "figures"),
+    output:
+        report(
+            "results/paper/paper.pdf",
+            caption="../workflow/report/paper.rst",
+            category="Paper",
+            labels={"what": "the paper", "shows": "figures and tables"},
+        ),
+    log:
+        "logs/compile_paper.log",
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    message:
+        "Compiling the paper, which needs LaTeX on this machine"
+    shell:
+        "exec python -m dark_halo_scope.paper.compile_paper --paper {input.paper}"
+        " --output {output} 2> >(tee {log} >&2)"
