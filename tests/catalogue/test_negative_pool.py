@@ -40,9 +40,10 @@ NO_LENS = LensPositions(np.array([180.0]), np.array([80.0]))
 # The schema of stored pools, as users' notebooks name them.
 STORED_COLUMNS = """
 galaxy_id brickname objid ra dec type nobs_z nobs_z_bin type_bin flux_g flux_r flux_z flux_w1 mag_g mag_r mag_z
-g_minus_r r_minus_z z_minus_w1 psfsize_g psfsize_r psfsize_z psfdepth_g psfdepth_r psfdepth_z galdepth_g galdepth_r galdepth_z
-ebv mw_transmission_g mw_transmission_r mw_transmission_z shape_r shape_e1 shape_e2 sersic maskbits fitbits healpix_64
-healpix_128 split pool confuser_category sweep_file row_index pipeline_version git_commit extraction_timestamp
+g_minus_r r_minus_z z_minus_w1 psfsize_g psfsize_r psfsize_z psfdepth_g psfdepth_r psfdepth_z galdepth_g galdepth_r
+galdepth_z ebv mw_transmission_g mw_transmission_r mw_transmission_z shape_r shape_e1 shape_e2 sersic maskbits
+fitbits healpix_64 healpix_128 split pool confuser_category sweep_file row_index pipeline_version git_commit
+extraction_timestamp
 """
 
 
