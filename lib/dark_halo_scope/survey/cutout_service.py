@@ -134,8 +134,8 @@ def read_cutout(
     """
     try:
         with fits.open(BytesIO(data), memmap=False) as file:
-            planes = {str(hdu.header.get("IMAGETYP", "image")).strip().lower(): hdu for hdu in reversed(file)}
-            first = file[0]
+            first, *others = list(file)
+            planes = {str(hdu.header.get("IMAGETYP", "")).strip().lower(): hdu for hdu in others}
             if first.data is None:
                 raise OutsideFootprintError(f"{where} holds no image: the survey does not reach there.")
             image = _bands_of(np.asarray(first.data), first.header, where)
