@@ -245,7 +245,8 @@ def test_too_many_bad_rows_fail_and_leave_nothing(spark, tmp_path):
 
 
 def gates_of(table: pa.Table, lens: LensPositions = NO_LENS) -> dict:
-    return measure_pool([table.slice(0, 700), table.slice(700)], lens, NegativePoolGateSettings(min_rows=1000))
+    parts = [table.slice(0, 700), table.slice(700)]
+    return measure_pool(parts, lens, NegativePoolGateSettings(min_rows=1000), NegativePoolSettings())
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +308,7 @@ def test_a_negative_beside_a_lens_is_noticed(good):
 
 
 def test_an_empty_pool_is_not_measurable_and_passes_no_share():
-    result = measure_pool([], NO_LENS, NegativePoolGateSettings())
+    result = measure_pool([], NO_LENS, NegativePoolGateSettings(), NegativePoolSettings())
     assert result["gates"]["n1_share"]["value"] is None
     assert result["gates"]["n1_share"]["status"].startswith("not measurable")
     assert set(result["failed"]) == set(result["gates"])

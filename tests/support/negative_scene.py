@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dark_halo_scope.catalogue.negative_pool_config import NegativePoolSettings
 from dark_halo_scope.catalogue.negative_rows import N1, N2, POOL_SCHEMA, nobs_z_bins
 from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
 from dark_halo_scope.core.manifest import attempt
@@ -66,5 +67,6 @@ def write_pool(output: Path, parts: Sequence[pa.Table]) -> Path:
     with attempt(output, "negative_pool", "dark_halo_scope.catalogue.negative_pool", {}, []) as work:
         for number, part in enumerate(parts):
             pq.write_table(part, work.prefix / f"negatives-{number:04d}.parquet", compression="zstd")
-        work.publish(rows_out=sum(part.num_rows for part in parts))
+        facts = {"settings": NegativePoolSettings().model_dump(mode="json")}
+        work.publish(rows_out=sum(part.num_rows for part in parts), facts=facts)
     return output

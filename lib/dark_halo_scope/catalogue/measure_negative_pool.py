@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from dark_halo_scope.catalogue.census import failed, gate, share_gate
 from dark_halo_scope.catalogue.lens_positions import LensPositions, read_lens_positions
-from dark_halo_scope.catalogue.negative_pool_config import NegativePoolGateSettings
+from dark_halo_scope.catalogue.negative_pool_config import NegativePoolGateSettings, NegativePoolSettings
 from dark_halo_scope.catalogue.negative_rows import N1, N2
 from dark_halo_scope.catalogue.splits import SPLITS, healpix_cell, split_of_cells
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
+from dark_halo_scope.core.config import validate
 from dark_halo_scope.core.manifest import load_manifest, verified_paths, write_result
 
 logger = logging.getLogger(__name__)
@@ -61,13 +62,18 @@ def read_pool(paths: Iterable[Path]) -> Iterator[pa.Table]:
 
 
 def measure_pool(
-    parts: Iterable[pa.Table], lenses: LensPositions, settings: NegativePoolGateSettings
+    parts: Iterable[pa.Table],
+    lenses: LensPositions,
+    settings: NegativePoolGateSettings,
+    pool: NegativePoolSettings,
 ) -> dict[str, Any]:
     """Gates of a pool of negatives.
 
     Args:
         parts: rows, columns `CRITICAL` and confuser_category. Memory: 8 bytes for each row, and one part.
         lenses: known and candidate lenses.
+        settings: limits.
+        pool: how it was built: how near a lens may be, and the seed of the splits.
 
     Returns:
         `gates`: by name, each value, n (rows it is of), interval (None, see above), status, threshold [low, high] and
@@ -90,9 +96,9 @@ def measure_pool(
         if len(ra_N):
             cell_N = healpix_cell(ra_N, dec_N)
             wrong["cells"] += int(np.sum(placed["healpix_128"].fill_null(_NONE).to_numpy() != cell_N))
-            expected = pa.array(split_of_cells(cell_N, settings.split_seed))
+            expected = pa.array(split_of_cells(cell_N, pool.split_seed))
             wrong["splits"] += len(placed) - int(pc.sum(pc.equal(placed["split"], expected)).as_py() or 0)
-            wrong["near_lens"] += int(np.sum(lenses.near(ra_N, dec_N, settings.lens_radius_arcsec)))
+            wrong["near_lens"] += int(np.sum(lenses.near(ra_N, dec_N, pool.lens_radius_arcsec)))
     rows = sum(len(key_N) for key_N in keys)
     duplicates = rows - len(np.unique(np.concatenate(keys)))
     types = len([name for name in counts["type_bin"] if name is not None])
@@ -146,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = load_settings(args.settings, NegativePoolGateSettings)
     started = datetime.now(UTC)
     pool, lenses = load_manifest(args.pool, "negative_pool"), read_lens_positions(load_manifest(args.lenses, "lenses"))
-    result = measure_pool(read_pool(verified_paths(pool)), lenses, settings)
+    built = validate(NegativePoolSettings, pool.facts["settings"], str(args.pool))
+    result = measure_pool(read_pool(verified_paths(pool)), lenses, settings, built)
     write_result(args.output, result, MODULE, settings, [args.pool, args.lenses], started)
     for name in result["failed"]:
         one = result["gates"][name]

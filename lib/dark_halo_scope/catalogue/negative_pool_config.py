@@ -54,7 +54,7 @@ class NegativePoolSettings(Settings):
 class NegativePoolGateSettings(Settings):
     """Settings of `measure_negative_pool`: the limits of the plan's table (section 2.1) and of its gate 2 (4.3).
 
-    The limits of N1 and N2 are the plan's, although they exclude one another below 15% and above 25% of N2.
+    The plan's limits of N1 leave 5% to 25% for N2, those of N2 are 15% to 25%: each is a gate of its own.
     """
 
     min_rows: int = Field(200_000, ge=1, description="rows that the pool must have")
@@ -64,8 +64,6 @@ class NegativePoolGateSettings(Settings):
     val_share: Range = Field((0.12, 0.18), description="share of the validation split")
     test_share: Range = Field((0.12, 0.18), description="share of the test split")
     min_types: int = Field(3, ge=1, description="galaxy types that must occur")
-    lens_radius_arcsec: float = Field(11.0, ge=0, description="as in the pool's settings, arcsec")
-    split_seed: int = Field(42, description="as in the pool's settings")
 
     @field_validator("n1_share", "n2_share", "train_share", "val_share", "test_share")
     @classmethod

@@ -7,6 +7,11 @@ from pydantic import Field, field_validator, model_validator
 
 from dark_halo_scope.catalogue.anchor_config import AnchorSettings
 from dark_halo_scope.catalogue.config import ConfuserSettings, LensSettings, ParentSettings
+from dark_halo_scope.catalogue.negative_pool_config import (
+    NegativePoolGateSettings,
+    NegativePoolSettings,
+    NegativeSampleSettings,
+)
 from dark_halo_scope.core.config import Settings, validate
 from dark_halo_scope.core.errors import ConfigError
 from dark_halo_scope.evaluation.anchor_config import AnchorEvaluationSettings
@@ -56,6 +61,9 @@ class SurveyFile(Settings):
     lenses: LensSettings = LensSettings()
     parent: ParentSettings = ParentSettings()
     confusers: ConfuserSettings = ConfuserSettings()
+    negative_pool: NegativePoolSettings = NegativePoolSettings()
+    negative_pool_gates: NegativePoolGateSettings = NegativePoolGateSettings()
+    negatives: NegativeSampleSettings = NegativeSampleSettings()
     sources: SourceCheckSettings = SourceCheckSettings()
     paper: PaperSettings = PaperSettings()
     figure_training_examples: TrainingExamplesSettings = TrainingExamplesSettings(min_arc_snr=30.0, stretch=0.05)

@@ -1,0 +1,84 @@
+rule build_negative_pool:
+    input:
+        survey="results/survey.json",
+        lenses="results/catalogue/lenses.json",
+        code=code("dark_halo_scope.catalogue.negative_pool", "spark"),
+    output:
+        "results/catalogue/negative_pool.json",
+    log:
+        "logs/build_negative_pool.log",
+    benchmark:
+        "benchmarks/build_negative_pool.tsv"
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=240,
+    params:
+        settings=settings("survey", "negative_pool"),
+    message:
+        "Selecting galaxies that are no lenses, for a finder of real images (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark}"
+        " dark_halo_scope.catalogue.negative_pool --"
+        " --survey {input.survey} --lenses {input.lenses}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule measure_negative_pool:
+    input:
+        pool="results/catalogue/negative_pool.json",
+        lenses="results/catalogue/lenses.json",
+        code=code("dark_halo_scope.catalogue.measure_negative_pool", "spark"),
+    output:
+        "results/catalogue/negative_pool_gates.json",
+    log:
+        "logs/measure_negative_pool.log",
+    benchmark:
+        "benchmarks/measure_negative_pool.tsv"
+    conda:
+        "../envs/spark.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=settings("survey", "negative_pool_gates"),
+    message:
+        "Measuring the gates of the negative pool"
+    shell:
+        "exec python -m dark_halo_scope.catalogue.measure_negative_pool"
+        " --pool {input.pool} --lenses {input.lenses}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule sample_negatives:
+    input:
+        pool="results/catalogue/negative_pool.json",
+        code=code("dark_halo_scope.catalogue.sample_negatives", "spark"),
+    output:
+        "results/catalogue/negatives.json",
+    log:
+        "logs/sample_negatives.log",
+    benchmark:
+        "benchmarks/sample_negatives.tsv"
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=120,
+    params:
+        settings=settings("survey", "negatives"),
+    message:
+        "Sampling negatives for each positive of the same stratum (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark}"
+        " dark_halo_scope.catalogue.sample_negatives --"
+        " --pool {input.pool}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
