@@ -35,6 +35,7 @@ include: "rules/dataset.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/paper.smk"
+include: "rules/tables.smk"
 
 
 wildcard_constraints:

@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from dark_halo_scope.core.code import closure
 from dark_halo_scope.core.errors import DarkHaloScopeError
 from dark_halo_scope.core.storage import is_local
+from dark_halo_scope.evaluation import targets
 from dark_halo_scope.workflow.resolve import resolve, settings_getter
 
 ROOT = Path(workflow.basedir)
@@ -225,7 +226,48 @@ def paper_figure_files(*suffixes: str) -> list[str]:
 
 def paper_table_files(*suffixes: str) -> list[str]:
     """The paper's tables, in its order."""
-    names = ["dataset", "hyperparameters", "gates", "anchors", "prior_work"]
+    names = ["dataset", "hyperparameters", "gates", "anchors", "prior_work", "targets"]
     return [
         f"results/paper/tables/{name}.{suffix}" for name in names for suffix in suffixes
     ]
+
+
+def paper_datasets() -> list[str]:
+    """The datasets that the main generations are trained and gated on, in their order."""
+    files = [CONFIG.generation(name) for name in CONFIG.main_generations]
+    names = [name for file in files for name in (file.dataset, file.gate_dataset)]
+    return list(dict.fromkeys(names))
+
+
+def measured(generations: list[str], *artifacts: str) -> list[str]:
+    """What is measured of each generation, one after the other; `best` and `history` are its last stage's."""
+    return [
+        f"results/{name}/{file}"
+        for name in generations
+        for file in (
+            _file_of(CONFIG.generation(name).last_stage, artifact)
+            for artifact in artifacts
+        )
+    ]
+
+
+def _file_of(stage: str, artifact: str) -> str:
+    if artifact in ("best", "history"):
+        return f"{stage}/{artifact}.json"
+    return f"{artifact}.csv" if artifact == "stratified_fpr" else f"{artifact}.json"
+
+
+def target_artifacts() -> list[str]:
+    """What the success targets read of the generations that exist here, and the weights that all of it must be of."""
+    return [
+        path
+        for name in targets.generations()
+        if name in CONFIG.generations
+        for path in measured([name], "best", *targets.needed(name))
+    ]
+
+
+def paper_training_data(artifact: str) -> str:
+    """`artifact` of the dataset that the paper's generation is trained on."""
+    dataset = CONFIG.generation(CONFIG.survey.paper.generation).dataset
+    return f"results/datasets/{dataset}/{artifact}.json"
