@@ -62,6 +62,24 @@ class Strata:
 
 
 @dataclass(frozen=True)
+class SmallestRate:
+    """The smallest of one false positive rate over strata of stratified_fpr.csv: none of them reaches a lower one."""
+
+    column: str
+    strata: tuple[str, ...]
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """What must be made for it."""
+        return ("stratified_fpr",)
+
+    @property
+    def text(self) -> str:
+        """The same place for a reader of targets.json."""
+        return f"stratified_fpr.csv: smallest {self.column} of {', '.join(self.strata)}"
+
+
+@dataclass(frozen=True)
 class Difference:
     """How far two numbers lie apart."""
 
@@ -170,4 +188,4 @@ class Nowhere:
         return "none"
 
 
-Metric = At | Strata | Difference | Largest | Keys | GatesPassed | RedFlags | Nowhere
+Metric = At | Strata | SmallestRate | Difference | Largest | Keys | GatesPassed | RedFlags | Nowhere

@@ -163,13 +163,9 @@ def stratum_number(artifacts: Artifacts, column: str, strata: Sequence[str]) -> 
     Where the column is `TPR@FPR...`, all these strata have one threshold, so that their true positives add up; the
     interval is Clopper-Pearson.
     """
-    if "stratified_fpr" not in artifacts:
-        return Number.unmeasured("not measured: there is no stratified_fpr")
-    rows = [row for row in artifacts["stratified_fpr"] if row["stratum"] in strata and int(row["P"]) > 0]
-    if not rows:
-        return Number.unmeasured(f"not measurable: no positives in {', '.join(strata)}", 0)
-    if column not in rows[0]:
-        return Number.unmeasured(f"not measurable: stratified_fpr has no {column}")
+    rows = _stratum_rows(artifacts, column, strata)
+    if isinstance(rows, Number):
+        return rows
     n = sum(int(row["P"]) for row in rows)
     for row in rows:
         if row["status"] != MEASURED:
@@ -183,6 +179,39 @@ def stratum_number(artifacts: Artifacts, column: str, strata: Sequence[str]) -> 
     hits = sum(round(float(row[column]) * int(row["P"])) for row in rows)
     low, high = clopper_pearson(hits, n)
     return Number(hits / n, n, (float(low), float(high)), MEASURED)
+
+
+def smallest_rate(artifacts: Artifacts, column: str, strata: Sequence[str]) -> Number:
+    """The smallest `FPR@TPR...` of stratified_fpr.csv over strata of positives, with its Clopper-Pearson interval.
+
+    Positives of all these strata together reach the completeness at no lower rate: at its threshold, one of the strata
+    must reach it too.
+    """
+    rows = _stratum_rows(artifacts, column, strata)
+    if isinstance(rows, Number):
+        return rows
+    for row in rows:
+        if row["status"] != MEASURED:
+            return Number.unmeasured(f"{_because(row['status'])} ({row['stratum']})", int(row["N"]))
+    # Rates of fewer false positives than are needed are empty, and smaller than any that is there.
+    least = min(rows, key=lambda row: int(row[f"{column}_k"]))
+    n, interval = int(least["N"]), (float(least[f"{column}_low"]), float(least[f"{column}_high"]))
+    if not least[column]:
+        why = f"{column} of {least['stratum']} rests on fewer than {MIN_FALSE_POSITIVES} of {n} negatives"
+        return Number(None, n, interval, f"not measurable: {why}")
+    return Number(float(least[column]), n, interval, MEASURED)
+
+
+def _stratum_rows(artifacts: Artifacts, column: str, strata: Sequence[str]) -> list[dict[str, str]] | Number:
+    """Rows of stratified_fpr.csv that have positives; where none has, or no such column, a Number that says so."""
+    if "stratified_fpr" not in artifacts:
+        return Number.unmeasured("not measured: there is no stratified_fpr")
+    rows = [row for row in artifacts["stratified_fpr"] if row["stratum"] in strata and int(row["P"]) > 0]
+    if not rows:
+        return Number.unmeasured(f"not measurable: no positives in {', '.join(strata)}", 0)
+    if column not in rows[0]:
+        return Number.unmeasured(f"not measurable: stratified_fpr has no {column}")
+    return rows
 
 
 def judge(number: Number, bound: Bound, threshold: float) -> tuple[Verdict, Verdict | None]:

@@ -11,6 +11,7 @@ from dark_halo_scope.evaluation.target_metrics import (
     Largest,
     Nowhere,
     RedFlags,
+    SmallestRate,
     Strata,
 )
 from dark_halo_scope.evaluation.target_numbers import (
@@ -22,6 +23,7 @@ from dark_halo_scope.evaluation.target_numbers import (
     judge,
     number_at,
     part_at,
+    smallest_rate,
     stratum_number,
 )
 from dark_halo_scope.evaluation.targets import SIGNS, Target
@@ -74,6 +76,11 @@ def _at(metric: At, artifacts: Artifacts) -> Number:
 @value_of.register
 def _strata(metric: Strata, artifacts: Artifacts) -> Number:
     return stratum_number(artifacts, metric.column, metric.strata)
+
+
+@value_of.register
+def _smallest_rate(metric: SmallestRate, artifacts: Artifacts) -> Number:
+    return smallest_rate(artifacts, metric.column, metric.strata)
 
 
 @value_of.register

@@ -18,6 +18,7 @@ from dark_halo_scope.evaluation.target_metrics import (
     Metric,
     Nowhere,
     RedFlags,
+    SmallestRate,
     Strata,
     Where,
 )
@@ -250,6 +251,16 @@ TARGETS: tuple[Target, ...] = (
         0.80,
         ("gen1_resolved", "gen2", "gen5_prime"),
         f"{_ON_INJECTIONS}; 0.5 <= theta_E / PSF < 2, where the strata end",
+    ),
+    Target(
+        "handoff_fpr_of_the_easiest_stratum",
+        f"{_HANDOFF}, success criteria",
+        "FPR at completeness 0.80 where it is smallest: resolved lenses together cannot have a lower one",
+        SmallestRate("FPR@TPR0.80", _RESOLVED),
+        "at most",
+        1e-3,
+        ("gen1_resolved", "gen2", "gen5_prime"),
+        f"{_ON_INJECTIONS}; strata of theta_E / PSF from 0.5 to 2",
     ),
     Target(
         "handoff_completeness_surfaces",
