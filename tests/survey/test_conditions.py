@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.table import Table
 
-from dark_halo_scope.survey.conditions import CONDITIONS, BrickConditions, read_conditions
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError
+from dark_halo_scope.survey.conditions import CONDITIONS, BrickConditions, conditions_of_table, read_conditions
 from dark_halo_scope.survey.description import SurveyDescription, load_survey
 from tiny_survey import CENTRES, field_rows, write_survey
 
@@ -51,3 +54,27 @@ def test_a_size_or_depth_of_zero_stands_for_no_exposure_and_is_unknown(tmp_path:
     _, row = conditions.rows_at(*CENTRES[0])
     assert not conditions.exposed[row[0]]
     assert conditions.exposed.sum() == len(rows) - 1
+
+
+def write_table(path: Path, **columns: object) -> Path:
+    fits.BinTableHDU(Table(columns)).writeto(path)
+    return path
+
+
+def test_column_names_of_any_case_are_read_and_numbers_that_cannot_be_are_unknown(tmp_path: Path) -> None:
+    names, values = ["0003p000", "0001p000", "0006p000"], {"psfsize_r": [1.2, -1.0, np.nan], "ebv": [0.0, 0.1, -1.0]}
+    conditions = conditions_of_table(write_table(tmp_path / "bricks.fits", brickname=names, **values))
+    found = conditions.at([0.375, 0.125, 0.625], [0.0, 0.0, 0.0])
+    assert found["psfsize_r"].to_pylist() == [1.2, None, None]
+    assert found["ebv"].to_pylist() == [0.0, 0.1, None]
+
+
+def test_a_table_that_is_cut_short_or_lists_no_bricks_or_one_twice_is_refused(tmp_path: Path) -> None:
+    whole = write_table(tmp_path / "bricks.fits", brickname=["0001p000"], psfsize_r=[1.2]).read_bytes()
+    (tmp_path / "short.fits.gz").write_bytes(whole[:200])
+    with pytest.raises(CorruptDataError, match=r"short\.fits\.gz cannot be read"):
+        conditions_of_table(tmp_path / "short.fits.gz")
+    with pytest.raises(BadInputError, match="lacks the column BRICKNAME"):
+        conditions_of_table(write_table(tmp_path / "other.fits", psfsize_r=[1.2]))
+    with pytest.raises(BadInputError, match="more than once"):
+        conditions_of_table(write_table(tmp_path / "twice.fits", brickname=["0001p000"] * 2, psfsize_r=[1.2, 1.3]))

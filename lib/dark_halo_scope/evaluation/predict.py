@@ -48,7 +48,7 @@ from dark_halo_scope.evaluation.predict_rows import (
 )
 from dark_halo_scope.images.cutouts import TOO_BRIGHT
 from dark_halo_scope.images.own_images import list_images, position, read_own_image
-from dark_halo_scope.survey.brick_conditions import CONDITIONS, read_brick_conditions
+from dark_halo_scope.survey.conditions import CONDITIONS, read_conditions
 from dark_halo_scope.survey.cutout_service import Cutout, NoCutout, fetch_list, open_client, unusable
 from dark_halo_scope.survey.description import SurveyDescription, load_survey
 from dark_halo_scope.survey.names import PIXEL_SCALE
@@ -288,7 +288,7 @@ def _conditions(
     mean: Sequence[float],
 ) -> Conditions:
     flag_duplicates(request, settings.duplicate_arcsec)
-    bricks = None if survey is None else read_brick_conditions(survey)
+    bricks = None if survey is None else read_conditions(survey)
     names = list(dict.fromkeys([*REPORTED, *meta_columns]))
     conditions = look_up(request, bricks, dict(arguments.condition), names)
     if arguments.coords is not None:

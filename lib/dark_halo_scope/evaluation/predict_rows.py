@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.evaluation.coordinate_list import column_numbers, duplicate_of
-from dark_halo_scope.survey.brick_conditions import BrickConditions, bricknames_at
+from dark_halo_scope.survey.conditions import BrickConditions
 
 OUTSIDE = "outside the survey's bricks"
 #: Always in the output; a network's further conditions join them.
@@ -80,12 +80,14 @@ def look_up(
     brickname: list[str | None] = [None] * len(request)
     values = {name: column_numbers(request.rows, name) for name in names}
     if bricks is not None and known_N.any():
-        at_K = bricknames_at(request.ra[known_N], request.dec[known_N])
-        inside_K = bricks.row(at_K) >= 0
-        for index, name, inside in zip(np.flatnonzero(known_N), at_K, inside_K, strict=True):
-            brickname[index] = str(name) if inside else None
+        at_K, row_K = bricks.rows_at(request.ra[known_N], request.dec[known_N])
+        for index, name, row in zip(np.flatnonzero(known_N), at_K, row_K, strict=True):
+            brickname[index] = str(name) if row >= 0 else None
         for name, value_N in values.items():
-            value_N[known_N] = np.where(np.isfinite(value_N[known_N]), value_N[known_N], bricks.of(name, at_K))
+            if name in bricks.values:
+                # Row -1, no such brick, takes the last.
+                of_brick_K = np.append(bricks.values[name], np.nan)[row_K]
+                value_N[known_N] = np.where(np.isfinite(value_N[known_N]), value_N[known_N], of_brick_K)
     for name, value_N in values.items():
         value_N[~np.isfinite(value_N)] = given.get(name, np.nan)
     return Conditions(brickname, values)
