@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.evaluation.matching import host_photometry, match_hosts, match_quality, pooled_deviation
 from dark_halo_scope.evaluation.realism_config import MatchSettings
 
@@ -49,6 +50,11 @@ def test_a_galaxy_without_light_or_with_a_broken_pixel_has_no_photometry() -> No
     found = host_photometry(images, np.zeros((3, 2)), MatchSettings())
     for name, values in found.items():
         assert np.isfinite(values).tolist() == [True, False, False], name
+
+
+def test_a_stamp_too_small_to_have_sky_is_refused_with_what_to_change() -> None:
+    with pytest.raises(BadInputError, match="lower sky_arcsec in the settings of realism"):
+        host_photometry(np.ones((1, 3, 32, 32)), np.zeros((1, 2)), MatchSettings())
 
 
 def test_every_lens_gets_its_twin_where_there_is_one() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.evaluation.arc_light import find_galaxy
 from dark_halo_scope.evaluation.realism_config import MatchSettings
 from dark_halo_scope.survey.names import PIXEL_SCALE
@@ -38,8 +39,16 @@ def host_photometry(
     Returns:
         mag_r, colour_gr, colour_rz (AB mag) and concentration, each (N,); NaN where a flux is not positive or a pixel
         is not finite.
+
+    Raises:
+        BadInputError: the stamps are too small to have any sky.
     """
     rows, columns = images_NBHW.shape[-2:]
+    if min(rows, columns) * PIXEL_SCALE / 2 <= settings.sky_arcsec:
+        raise BadInputError(
+            f"Stamps of {rows} x {columns} pixels have no sky beyond {settings.sky_arcsec:g} arcsec; lower sky_arcsec "
+            "in the settings of realism."
+        )
     x = (np.arange(columns) - (columns - 1) / 2) * PIXEL_SCALE
     y = (np.arange(rows) - (rows - 1) / 2) * PIXEL_SCALE
     fluxes = np.full((len(images_NBHW), 4), np.nan)
