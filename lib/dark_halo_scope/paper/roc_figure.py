@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 _HEIGHT_MM, _LEFT_MM, _RIGHT_MM, _TOP_MM, _BOTTOM_MM, _GAP_MM = 76.0, 10.0, 3.0, 5.0, 9.0, 7.0
-# Each generation has a colour and a dash of its own, for those who print in grey.
+# Each generation has a colour and a dash of its own, for those who print in grey; the last one has the first of these.
 _STYLES: tuple[tuple[str, Any], ...] = (
-    ("green", (0, (1, 1))),
-    ("orange", (0, (5, 1.5))),
-    ("red", (0, (3, 1, 1, 1))),
-    ("purple", (0, (3, 1, 1, 1, 1, 1))),
-    ("sky", (0, (7, 2))),
     ("blue", "-"),
-    ("black", "-"),
+    ("sky", (0, (7, 2))),
+    ("purple", (0, (3, 1, 1, 1, 1, 1))),
+    ("red", (0, (3, 1, 1, 1))),
+    ("orange", (0, (5, 1.5))),
+    ("green", (0, (1, 1))),
+    ("black", (0, (1, 2))),
 )
 
 
@@ -128,7 +128,7 @@ def draw(generations: Sequence[Generation], settings: RocFigureSettings) -> "Fig
             wspace=_GAP_MM / width,
         )
         for number, generation in enumerate(generations):
-            colour, dash = _STYLES[number]
+            colour, dash = _STYLES[len(generations) - 1 - number]
             style = {"color": COLOURS[colour], "linestyle": dash}
             _curve(panels[0], generation.injections, style, generation.name)
             if generation.anchors is not None:

@@ -96,8 +96,8 @@ def read_cells(path: Path, threshold: str) -> Cells:
     """
     edges = ("theta_e_arcsec_low", "theta_e_arcsec_high", "z_phot_low", "z_phot_high")
     measured = ("n", "value", "low", "high")
-    columns = read_columns(path, ("threshold", "axes", *edges, *measured))
-    of_axes = [cell if axes == AXES else "" for cell, axes in zip(columns["threshold"], columns["axes"], strict=True)]
+    columns = read_columns(path, ("threshold", "cells", *edges, *measured))
+    of_axes = [cell if axes == AXES else "" for cell, axes in zip(columns["threshold"], columns["cells"], strict=True)]
     chosen = _rows_of(path, of_axes, threshold)
     values = [numbers(path, name, columns[name])[chosen] for name in (*edges, *measured)]
     filled = values[4] > 0
