@@ -19,6 +19,7 @@ from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError, StorageError
 from dark_halo_scope.core.manifest import attempt, load_manifest, verified_paths
 from dark_halo_scope.core.progress import Progress
+from dark_halo_scope.core.redaction import redact
 from dark_halo_scope.images.cutouts import KIND, Stored, write_cutouts
 from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
 from dark_halo_scope.survey.cutout_service import CutoutClient, NoCutout, fetch_list, open_client
@@ -119,7 +120,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     failed: Counter[str] = Counter()
     with attempt(args.output, KIND, MODULE, settings, [args.list, args.survey]) as work:
         with open_client(settings, survey, cache) as client:
-            address = settings.service if settings.is_embedded else client.url
+            # What goes into a Parquet file is redacted by nobody else.
+            address = redact(settings.service if settings.is_embedded else client.url)
             written = write_cutouts(
                 work.prefix, rows, fetched(client, rows, settings.size, address, failed), settings.size
             )
