@@ -120,7 +120,7 @@ class Largest:
 
 @dataclass(frozen=True)
 class Keys:
-    """How many of the named parts an artifact reports."""
+    """How many of the named parts an artifact reports; an empty one is none."""
 
     artifact: str
     steps: tuple[Step, ...]

@@ -240,18 +240,23 @@ def _holds(value: float, bound: Bound, threshold: float) -> bool:
 
 
 def difference(first: Number, second: Number) -> Number:
-    """First less second, of independent samples; the interval adds both half widths in quadrature."""
+    """First less second, of independent samples; the interval adds both half widths in quadrature.
+
+    A number without an interval counts as exact; where neither has one, the difference has none.
+    """
     for number in (first, second):
         if number.value is None:
             return Number.unmeasured(number.status, number.n)
     assert first.value is not None
     assert second.value is not None
     value = first.value - second.value
-    n = None if first.n is None or second.n is None else min(first.n, second.n)
-    if first.interval is None or second.interval is None:
+    n = min((number.n for number in (first, second) if number.n is not None), default=None)
+    if first.interval is None and second.interval is None:
         return Number(value, n, None, MEASURED)
-    low = math.hypot(first.value - first.interval[0], second.interval[1] - second.value)
-    high = math.hypot(first.interval[1] - first.value, second.value - second.interval[0])
+    first_low, first_high = first.interval or (first.value, first.value)
+    second_low, second_high = second.interval or (second.value, second.value)
+    low = math.hypot(first.value - first_low, second_high - second.value)
+    high = math.hypot(first_high - first.value, second.value - second_low)
     return Number(value, n, (value - low, value + high), MEASURED)
 
 

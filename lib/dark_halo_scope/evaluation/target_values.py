@@ -100,7 +100,7 @@ def _keys(metric: Keys, artifacts: Artifacts) -> Number:
     part = part_at(artifacts, metric.artifact, metric.steps)
     if isinstance(part, Number):
         return part
-    return Number(sum(key in part for key in metric.keys), len(metric.keys), None, MEASURED)
+    return Number(sum(bool(part.get(key)) for key in metric.keys), len(metric.keys), None, MEASURED)
 
 
 @value_of.register
