@@ -86,6 +86,17 @@ def test_tpr_at_fpr_is_the_best_threshold_that_keeps_the_rate(pos: list[int], ne
     assert point.tpr.value == max(np.mean(positive >= t) for t in allowed)
 
 
+@given(labelled_scores(), st.floats(0.01, 0.99))
+@settings(max_examples=200, deadline=None)
+def test_tpr_at_fpr_is_the_highest_point_of_sklearns_curve_within_the_rate(
+    data: tuple[np.ndarray, np.ndarray], target: float
+) -> None:
+    labels, scores = data
+    fpr, tpr, _ = sklearn_metrics.roc_curve(labels, scores, drop_intermediate=False)
+    found = metrics.tpr_at_fpr(scores[labels == 1], scores[labels == 0], target)
+    assert found.tpr.value == pytest.approx(tpr[fpr <= target + 1e-12].max())
+
+
 def test_a_rate_with_fewer_than_ten_false_positives_is_not_measurable() -> None:
     rng = np.random.default_rng(0)
     positive, negative = rng.normal(2, 1, 1000), rng.normal(0, 1, 1000)
