@@ -105,3 +105,27 @@ def test_nothing_large_or_generated_is_in_git(project_root: Path) -> None:
         if file.is_file():
             assert file.stat().st_size < 1_000_000, f"{name} is over 1 MB"
             assert file.suffix not in {".fits", ".fz", ".npy", ".npz", ".parquet", ".safetensors", ".pt"}, name
+
+
+def _named_in_decisions(project_root: Path) -> set[str]:
+    """Everything in backquotes that has a folder and a suffix, or ends as a folder does."""
+    text = (project_root / "docs" / "decisions.md").read_text()
+    return set(re.findall(r"`([A-Za-z0-9_.{}]+/[A-Za-z0-9_./{}]*?(?:\.[a-z]+|/))`", text))
+
+
+def test_every_file_that_the_decisions_name_exists(project_root: Path) -> None:
+    """From the top of the repository, or from the package's."""
+    places = (project_root, project_root / "lib" / "dark_halo_scope")
+    named = {name for name in _named_in_decisions(project_root) if not name.startswith("results/")}
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []
+
+
+def test_every_result_that_the_decisions_name_is_made_by_a_rule(project_root: Path) -> None:
+    rules = "".join(file.read_text() for file in (project_root / "rules").glob("*.smk"))
+    sections = re.findall(r"^    output:\n(.*?)^    [a-z]+:\n", rules, re.MULTILINE | re.DOTALL)
+    outputs = [output for section in sections for output in re.findall(r'"(results/[^"]+)"', section)]
+    patterns = [re.sub(r"\\\{[a-z]+\\\}", "[^/]+", re.escape(output)) for output in outputs]
+    named = {name for name in _named_in_decisions(project_root) if name.startswith("results/")}
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not any(re.fullmatch(pattern, name) for pattern in patterns)] == []

@@ -1,7 +1,7 @@
-r"""The numbers that the paper's text names, as JSON and as TeX macros, so that no number is typed by hand.
+"""The numbers that the paper's text names, as JSON and as TeX macros, so that no number is typed by hand.
 
-A number called `TierARecall` gives the macros `\TierARecall`, and with an interval `\TierARecallLow`,
-`\TierARecallHigh` and `\TierARecallN`. What was not measurable says so in the text as well.
+A number called TierARecall gives the macro of that name and, where it was estimated, those of its interval and count:
+TierARecallLow, TierARecallHigh, TierARecallN. What was not measurable says so in the text as well.
 """
 
 import re
