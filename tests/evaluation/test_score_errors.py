@@ -56,8 +56,16 @@ def test_negatives_are_listed_by_kind_the_highest_score_first() -> None:
 
 
 def test_a_galaxy_is_shown_once_however_many_arcs_it_bears() -> None:
-    rows, _ = false_lenses(_scores("control", [5, 4, 3, 2], objid=[1, 1, 1, 2]), SETTINGS)
-    assert [row["name"] for row in rows] == ["control0", "control3"]
+    scores = pa.concat_tables(
+        [
+            _scores("control", [5, 5, 5, 2], objid=[1, 1, 1, 2]),  # one image three times, and another
+            _scores("hard_negative", [3, 4, 5, 2], objid=[1, 1, 1, 2]),  # four images of two galaxies
+        ]
+    )
+    rows, counts = false_lenses(scores, SETTINGS)
+    assert [row["name"] for row in rows] == ["control0", "control3", "hard_negative2", "hard_negative3"]
+    assert counts["control"]["called_lenses"] == 2
+    assert counts["hard_negative"]["called_lenses"] == 4
 
 
 def test_a_missed_injection_is_a_resolved_one() -> None:

@@ -24,6 +24,8 @@ COLUMNS = (
 def false_lenses(scores: pa.Table, settings: ErrorSettings) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Negatives with the highest scores, kind by kind, one a host; and how many of each kind are errors.
 
+    The controls of a host that bears several arcs are one image, which counts once.
+
     Returns:
         Rows of errors.csv; kind -> {n, called_lenses, confident}.
     """
@@ -31,6 +33,8 @@ def false_lenses(scores: pa.Table, settings: ErrorSettings) -> tuple[list[dict[s
     counts: dict[str, Any] = {}
     for kind in NEGATIVE_KINDS:
         table = scores.filter(pc.equal(scores["kind"], kind))
+        if kind == "control" and table.num_rows:
+            table = table.take(pa.array(np.sort(np.unique(host_labels(table), return_index=True)[1])))
         p = column(table, "score")
         counts[kind] = {
             "n": len(p),
