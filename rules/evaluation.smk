@@ -109,6 +109,86 @@ rule stratify_fpr:
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 
+rule calibrate:
+    input:
+        val=gate_scores("val"),
+        test=gate_scores("test"),
+        code=code("dark_halo_scope.evaluation.calibrate", "train"),
+    output:
+        "results/{generation}/calibration.json",
+    log:
+        "logs/calibrate/{generation}.log",
+    benchmark:
+        "benchmarks/calibrate/{generation}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=settings("generation", "calibration"),
+    message:
+        "Calibrating {wildcards.generation} on validation scores, and judging it on test scores"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.calibrate --val {input.val} --test {input.test}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule check_calibration:
+    input:
+        calibration="results/{generation}/calibration.json",
+        code=code("dark_halo_scope.evaluation.check_calibration", "train"),
+    output:
+        "results/{generation}/calibration.passed.json",
+    log:
+        "logs/check_calibration/{generation}.log",
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        settings=settings("generation", "calibration"),
+    message:
+        "Judging the calibration of {wildcards.generation}: fails where it is bad and calibration_blocks is set"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.check_calibration --calibration {input.calibration}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule measure_completeness:
+    input:
+        val=gate_scores("val"),
+        test=gate_scores("test"),
+        parent="results/catalogue/parent.json",
+        survey="results/survey.json",
+        code=code("dark_halo_scope.evaluation.measure_completeness", "train"),
+    output:
+        json="results/{generation}/completeness.json",
+        cells="results/{generation}/completeness.csv",
+        surface="results/{generation}/completeness_surface.csv",
+    log:
+        "logs/measure_completeness/{generation}.log",
+    benchmark:
+        "benchmarks/measure_completeness/{generation}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings("generation", "completeness"),
+    message:
+        "Measuring the completeness of {wildcards.generation} by cell and as a smooth surface"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.measure_completeness --val {input.val} --test {input.test}"
+        " --parent {input.parent} --survey {input.survey} --settings {params.settings:q} --output {output.json}"
+        " --cells {output.cells} --surface {output.surface} 2> >(tee {log} >&2)"
+
+
 rule mine_hard_negatives:
     input:
         scores="results/{generation}/scores/parent/train.json",
@@ -265,6 +345,39 @@ rule evaluate_anchors:
         "exec python -m dark_halo_scope.evaluation.evaluate_anchors --scores {input.scores}"
         " --performance {input.performance} --comparison {input.comparison} --settings {params.settings:q}"
         " --output {output.anchors} --table {output.table} 2> >(tee {log} >&2)"
+
+
+rule measure_realism:
+    input:
+        model=deployed_model,
+        packed=gate_data("packed"),
+        scores=gate_scores("test"),
+        cutouts="results/anchors/cutouts.json",
+        arc_light=gate_data("arc_light"),
+        code=code("dark_halo_scope.evaluation.measure_realism", "train"),
+    output:
+        realism="results/{generation}/realism.json",
+        errors="results/{generation}/errors.csv",
+    log:
+        "logs/measure_realism/{generation}.log",
+    benchmark:
+        "benchmarks/measure_realism/{generation}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=120,
+    params:
+        settings=settings("generation", "realism"),
+    message:
+        "Probing injections against known lenses with {wildcards.generation} (asks for {resources.gpu} GPU)"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.measure_realism --model {input.model} --packed {input.packed}"
+        " --scores {input.scores} --cutouts {input.cutouts} --arc-light {input.arc_light}"
+        " --settings {params.settings:q} --threads {threads} --output {output.realism} --errors {output.errors}"
+        " 2> >(tee {log} >&2)"
 
 
 rule run_preflight:

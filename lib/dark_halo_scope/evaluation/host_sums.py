@@ -1,5 +1,7 @@
 """Bootstrap of sums over hosts: what depends on rows only through sums is resampled without touching a row again."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
@@ -30,6 +32,14 @@ def resample(sums_HK: sparse.csr_array, rng: np.random.Generator, replicates: in
     return np.array(
         [columns @ np.bincount(rng.integers(0, hosts, hosts), minlength=hosts).astype(float) for _ in range(replicates)]
     ).reshape(replicates, sums_HK.shape[1])
+
+
+def resample_together(
+    sums: Sequence[sparse.csr_array], rng: np.random.Generator, replicates: int
+) -> tuple[FloatArray, ...]:
+    """`resample` of several sums over the same hosts, with the same draws: (B, K) of each, K its own."""
+    drawn = resample(sparse.csr_array(sparse.hstack(sums)), rng, replicates)
+    return tuple(np.split(drawn, np.cumsum([part.shape[1] for part in sums])[:-1], axis=1))
 
 
 def percentile_interval(values: FloatArray, confidence: float) -> Interval:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dark_halo_scope.evaluation.calibration_config import CalibrationSettings
-from dark_halo_scope.evaluation.host_sums import host_sums, percentile_interval, resample
+from dark_halo_scope.evaluation.host_sums import host_sums, percentile_interval, resample, resample_together
 from dark_halo_scope.evaluation.intervals import FloatArray, Interval, clopper_pearson
 from dark_halo_scope.evaluation.metrics import MIN_FALSE_POSITIVES
 
@@ -153,10 +153,7 @@ def _ece_entry(forecasts: Forecasts, settings: CalibrationSettings, rng: np.rand
     # Bins stay where they are: their edges are part of what is measured.
     excess = host_sums(weight * (forecasts.label - forecasts.probability), group, forecasts.host, settings.bins)
     total = host_sums(weight, group, forecasts.host, settings.bins)
-    state = rng.bit_generator.state
-    excess_BK = resample(excess, rng, settings.bootstraps)
-    rng.bit_generator.state = state  # the same hosts again
-    total_BK = resample(total, rng, settings.bootstraps)
+    excess_BK, total_BK = resample_together((excess, total), rng, settings.bootstraps)
     values = np.abs(excess_BK).sum(axis=1) / total_BK.sum(axis=1)
     chance = _perfect_ece(forecasts, group, settings, rng)
     half = stats.norm.ppf(0.5 + settings.confidence / 2) * values.std()

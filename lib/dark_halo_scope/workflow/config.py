@@ -16,11 +16,14 @@ from dark_halo_scope.core.config import Settings, validate
 from dark_halo_scope.core.errors import ConfigError
 from dark_halo_scope.evaluation.anchor_config import AnchorEvaluationSettings
 from dark_halo_scope.evaluation.arc_light_config import ArcLightSettings
+from dark_halo_scope.evaluation.calibration_config import CalibrationSettings
+from dark_halo_scope.evaluation.completeness_config import CompletenessSettings
 from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
 from dark_halo_scope.evaluation.fpr_config import FprSettings
 from dark_halo_scope.evaluation.mining_config import MiningSettings
 from dark_halo_scope.evaluation.performance_config import PerformanceSettings
+from dark_halo_scope.evaluation.realism_config import RealismSettings
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.negative_config import NegativeSettings
@@ -29,6 +32,7 @@ from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stored_config import StoredSettings
 from dark_halo_scope.paper.config import PageSettings, TrainingExamplesSettings
+from dark_halo_scope.paper.errors_config import ErrorsPageSettings
 from dark_halo_scope.paper.figure_config import (
     AnchorGallerySettings,
     GateFigureSettings,
@@ -138,7 +142,11 @@ class GenerationFile(Settings):
     gates: GateSettings = GateSettings()
     performance: PerformanceSettings = PerformanceSettings()
     fpr: FprSettings = FprSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    completeness: CompletenessSettings = CompletenessSettings()
     anchors: AnchorEvaluationSettings = AnchorEvaluationSettings()
+    realism: RealismSettings = RealismSettings()
+    errors_page: ErrorsPageSettings = ErrorsPageSettings()
 
     @field_validator("stages", mode="before")
     @classmethod
