@@ -15,11 +15,15 @@ import tiny_survey
 from brick_scene import BRICK, brick_wcs, planes, write_brick
 from dark_halo_scope.core.errors import BadInputError, ConfigError, StorageError
 from dark_halo_scope.core.files import read_json, write_json
-from dark_halo_scope.core.manifest import provenance_path
-from dark_halo_scope.evaluation import predict
+from dark_halo_scope.core.manifest import attempt, load_manifest, provenance_path, verified_path
+from dark_halo_scope.evaluation import predict, score_anchors
 from dark_halo_scope.evaluation.calibration import Isotonic, Platt, calibrators_record
 from dark_halo_scope.evaluation.coordinate_list import duplicate_of, read_coordinates
+from dark_halo_scope.images.cutouts import Stored, write_cutouts
+from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
 from dark_halo_scope.survey.cutout_server import CutoutServer
+from dark_halo_scope.survey.cutout_service import open_client
+from dark_halo_scope.survey.description import load_survey
 
 from . import toys
 from .packed_files import write_model
@@ -136,6 +140,20 @@ def test_a_batch_is_only_a_batch(here: Path) -> None:
     alone = score_coords(good_list(), "--settings", '{"batch": 1, "cutouts": {"service": "embedded", "interval_s": 0}}')
     together = score_coords(good_list())
     np.testing.assert_allclose(alone["logit"].to_numpy(), together["logit"].to_numpy(), atol=1e-5)
+
+
+def test_a_list_is_scored_as_anchors_are_to_the_bit(here: Path) -> None:
+    mine = score_coords(good_list())
+    rows = mine.select(["name", "ra", "dec", "psfsize_r", "psfdepth_r"])
+    service = CutoutServiceSettings(interval_s=0)
+    with open_client(service, load_survey(Path("survey/survey.json"))) as client:
+        images = [client.fetch(ra, dec, toys.SIZE).image_3HW for ra, dec in GOOD]
+    with attempt(Path("cutouts.json"), "cutouts", "dark_halo_scope.images.fetch_cutouts", {}, []) as work:
+        write_cutouts(work.prefix, rows, [Stored(image, None, None, 0.0) for image in images], toys.SIZE)
+        work.publish(facts={"rows": len(images), "size": toys.SIZE})
+    score_anchors.main(["--model", "best.json", "--cutouts", "cutouts.json", "--output", "anchors.json"])
+    anchors = pq.read_table(verified_path(load_manifest(Path("anchors.json")), "scores.parquet"))
+    assert anchors["logit"].to_pylist() == mine["logit"].to_pylist()
 
 
 def test_positions_of_one_object_are_scored_and_flagged(here: Path) -> None:
