@@ -38,8 +38,8 @@ def read_anchors(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
 
 def groups(result: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Scheme, group and its shares by threshold: lenses first, then what is no lens."""
-    for scheme, parts in result["recall"].items():
-        for name, shares in parts.items():
+    for scheme in sorted(result["recall"], key=lambda name: (not name.startswith(_PRINTED), name)):
+        for name, shares in result["recall"][scheme].items():
             yield scheme, name, shares
     for name, shares in result["contamination"].items():
         yield "not a lens", name, shares
@@ -54,7 +54,7 @@ def table(anchors: Mapping[str, Mapping[str, Any]]) -> tuple[list[dict[str, Any]
     Raises:
         BadInputError: the generations have other thresholds.
     """
-    cuts = {generation: list(result["thresholds"]) for generation, result in anchors.items()}
+    cuts = {generation: sorted(result["thresholds"], key=_order) for generation, result in anchors.items()}
     first = next(iter(cuts.values()))
     if any(names != first for names in cuts.values()):
         raise BadInputError("The anchors.json files have different thresholds; evaluate all with the same settings.")
@@ -92,6 +92,11 @@ def _row(generation: str, scheme: str, group: str, cut: str, entry: Mapping[str,
         **numbers("value", entry),
         "status": entry["status"],
     }
+
+
+def _order(cut: str) -> tuple[bool, float]:
+    """Probabilities first, from the plan's 0.5 down, then false positive rates, from common to rare."""
+    return cut.startswith("fpr"), -float(cut.removeprefix("fpr").removeprefix("p"))
 
 
 def _heading(cut: str) -> str:

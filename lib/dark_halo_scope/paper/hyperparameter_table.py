@@ -81,7 +81,8 @@ def _text(name: str, card: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _network_text(card: Mapping[str, Any]) -> str:
-    start = "pretrained" if card["model"]["pretrained"] else "from a stage" if card["start_sha256"] else "from scratch"
+    # A stage that starts from another's weights never sees the published ones.
+    start = "from a stage" if card["start_sha256"] else "pretrained" if card["model"]["pretrained"] else "from scratch"
     return f"{card['model']['backbone'].replace('_', ' ')}, {card['parameters'] / 1e6:.2f}M, {start}"
 
 
