@@ -163,6 +163,17 @@ def test_area_weighting_counts_conditions_as_the_sky_has_them() -> None:
     assert low < 0.125 < high
 
 
+def test_a_handful_of_injections_does_not_speak_for_its_part_of_the_sky() -> None:
+    axes = {name: np.full(109, EDGES[name][0]) for name in AXES}
+    rare = np.arange(109) >= 100
+    axes["psfsize_r"] = np.where(rare, 1.35, 1.05)
+    bricks = {"psfsize_r": np.array([1.05, 1.35]), "psfdepth_r": np.full(2, EDGES["psfdepth_r"][0])}
+    sky = sky_area(bricks, np.array([1.0, 9.0]), EDGES)
+    injections = Injections(axes, np.ones(109), np.arange(109))
+    entry = mean_entries(injections, rare, EDGES, sky, 0.95, 10, np.random.default_rng(0))["area_weighted"]
+    assert (entry["value"], entry["area_covered"]) == (0.0, pytest.approx(0.1))
+
+
 def test_without_a_survey_no_area_is_weighted() -> None:
     injections, found = draw(100)
     entries = mean_entries(injections, found, EDGES, None, 0.95, 10, np.random.default_rng(0))

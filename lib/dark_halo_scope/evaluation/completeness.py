@@ -21,6 +21,9 @@ from dark_halo_scope.evaluation.intervals import FloatArray, clopper_pearson
 #: All cells together, as `axes` of a cell.
 NO_AXIS: tuple[str, ...] = ()
 
+#: Injections that a cell of observing conditions needs to count by its area.
+MIN_SKY_CELL = 10
+
 Edges = Mapping[str, Sequence[float]]
 
 
@@ -205,7 +208,8 @@ def mean_entries(
     """Completeness of all injections: as injected, under the prior, over the sky's area, and both.
 
     Area weighting is post-stratification: the completeness of each cell of observing conditions counts by the area
-    that the survey has there. Cells without injections cannot count; `area_covered` says how much of the sky is left.
+    that the survey has there. Cells with fewer than MIN_SKY_CELL injections cannot speak for their part of the sky;
+    `area_covered` says how much is left.
     Intervals resample hosts.
     """
     hits = found.astype(float)
@@ -228,18 +232,20 @@ def _mean_entry(
     hits: FloatArray,
     weight: FloatArray,
     group: NDArray[np.intp],
-    area: FloatArray,
+    sky_area: FloatArray,
     confidence: float,
     bootstraps: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    groups = len(area)
+    groups = len(sky_area)
+    count = np.bincount(group[group >= 0], minlength=groups)
+    area = np.where(count >= (MIN_SKY_CELL if groups > 1 else 1), sky_area, 0.0)
     total = host_sums(weight, group, injections.host, groups)
     got = host_sums(weight * hits, group, injections.host, groups)
     covered = (_column_sums(total) > 0) & (area > 0)
     kept = int((group >= 0).sum())
     if not covered.any():
-        return _entry(None, kept, None, "not measurable: no injection lies in conditions that the sky has")
+        return _entry(None, kept, None, "not measurable: too few injections in conditions that the sky has")
 
     def mean(total_BK: FloatArray, got_BK: FloatArray) -> FloatArray:
         # A resample may miss a cell: its area then counts for nothing, as that of cells without injections does.
@@ -254,7 +260,7 @@ def _mean_entry(
     worth = float(weight[group >= 0].sum()) ** 2 / squares if squares else 0.0
     extra: dict[str, Any] = {"n_effective": worth, "hosts": len(np.unique(injections.host[group >= 0]))}
     if groups > 1:
-        extra["area_covered"] = float(area[covered].sum() / area.sum())
+        extra["area_covered"] = float(area[covered].sum() / sky_area.sum())
     return _entry(float(value), kept, [around.low, around.high], "measured") | extra
 
 
