@@ -16,7 +16,14 @@ from dark_halo_scope.spark.config import EmrSettings
 from dark_halo_scope.survey.describe import describe
 from dark_halo_scope.workflow.resolve import resolve
 
-EMR_RULES = {"select_parent_sample", "build_injection_manifest", "select_confusers", "list_stored_stamps"}
+EMR_RULES = {
+    "select_parent_sample",
+    "build_injection_manifest",
+    "select_confusers",
+    "list_stored_stamps",
+    "build_negative_pool",
+    "sample_negatives",
+}
 COADD_RULES = {"inject_stamps", "cut_negatives", "cut_parent_galaxies", "adopt_stored_stamps"}
 PARENT_RULES = {
     "describe_survey",
@@ -62,6 +69,29 @@ def test_a_dataset_with_confusers_adds_their_selection_and_their_cutouts(fresh: 
 
 def test_parents_are_a_dataset_without_sources_and_injections(fresh: Checkout) -> None:
     assert fresh.planned("results/datasets/parent/packed.json") == PARENT_RULES
+
+
+def test_negatives_of_real_images_come_from_sweeps_and_lenses_alone(fresh: Checkout) -> None:
+    pool = {"describe_survey", "match_lenses", "build_negative_pool"}
+    assert fresh.planned("results/catalogue/negatives.json") == pool | {"sample_negatives"}
+    assert fresh.planned("results/catalogue/negative_pool_gates.json") == pool | {"measure_negative_pool"}
+
+
+def test_realism_compares_with_cutouts_and_coadds_of_known_lenses_and_needs_no_gates(fresh: Checkout) -> None:
+    scored = MAIN_RULES - {"measure_gates"} | {"score"}
+    realism = scored | {"list_anchors", "fetch_cutouts", "measure_arc_light", "measure_realism"}
+    assert fresh.planned("results/gen5_prime/realism.json") == realism
+    assert fresh.planned("results/gen5_prime/errors.png") == realism | {"figure_errors_page"}
+
+
+def test_known_lenses_are_scored_from_cutouts_and_counted_at_thresholds_of_validation_scores(fresh: Checkout) -> None:
+    scored = MAIN_RULES - {"measure_gates"} | {"list_anchors", "fetch_cutouts", "score_anchors"}
+    assert fresh.planned("results/gen5_prime/anchor_scores.json") == scored
+    assert fresh.planned("results/gen5_prime/anchors.csv") == scored | {
+        "score",
+        "measure_performance",
+        "evaluate_anchors",
+    }
 
 
 def test_hard_negatives_are_mined_from_scores_of_parents_and_need_no_gates(fresh: Checkout) -> None:
@@ -137,7 +167,7 @@ def test_on_dr10_every_step_for_emr_can_start_and_what_reads_coadds_stays_where_
     checkout = make_checkout(project_root, tmp_path / "checkout", survey="mini")
     existing = "config/datasets/v4_sota.yaml"
     datasets = ("v5_cosmos/negatives", "v4_sota/stamps", "parent/stamps")
-    targets = [MAIN_JOB, *(f"results/datasets/{name}.json" for name in datasets)]
+    targets = [MAIN_JOB, "results/catalogue/negatives.json", *(f"results/datasets/{name}.json" for name in datasets)]
     with checkout.edited(existing, lambda text: text.replace("source: build", "source: existing")):
         run = checkout.snakemake("--profile", "lambda", "--dry-run", *targets)
     assert run.returncode == 0, run.stderr
@@ -146,7 +176,7 @@ def test_on_dr10_every_step_for_emr_can_start_and_what_reads_coadds_stays_where_
     for backend, module, _ in commands:
         modules.setdefault(backend, set()).add(module.rpartition(".")[2])
     assert modules == {
-        "emr": {"parent", "manifest", "select_confusers", "list_stored"},
+        "emr": {"parent", "manifest", "select_confusers", "list_stored", "negative_pool", "sample_negatives"},
         "local": {"stamps", "cut_negatives", "cut_parents", "adopt_stored"},
     }
     assert all(("--coadds" in arguments) == (backend == "local") for backend, _, arguments in commands)
@@ -162,8 +192,11 @@ def test_on_dr10_every_step_for_emr_can_start_and_what_reads_coadds_stays_where_
     on_s3 = Manifest(kind="parent", uri="s3://bucket/parent/0123456789abcdef", objects=1, bytes=1, sha256="0" * 64)
     write_json(Path("results/catalogue/parent.json"), on_s3.model_dump())
     settings = load_settings("profiles/lambda/emr.yaml", EmrSettings)
+    write_json(
+        Path("results/catalogue/negative_pool.json"), on_s3.model_copy(update={"kind": "negative_pool"}).model_dump()
+    )
     jobs = [emr_job.plan(module, arguments, settings) for backend, module, arguments in commands if backend == "emr"]
-    assert len({job.name for job in jobs}) == len(jobs) == 5
+    assert len({job.name for job in jobs}) == len(jobs) == 7
     travelling = {path.name for job in jobs for path in job.inputs}
     assert {"survey.json", "lenses.json", "lenses.parquet", "sources.json", "sources.parquet"} <= travelling
 
