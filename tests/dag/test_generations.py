@@ -57,6 +57,17 @@ def test_finished_generations_have_nothing_to_do(rehearsed: Checkout) -> None:
     assert plan(rehearsed, "generations") == (set(), set())
 
 
+def test_performance_takes_scores_of_two_splits_and_strata_those_of_one_and_neither_the_gates(
+    rehearsed: Checkout,
+) -> None:
+    assert plan(rehearsed, "results/gen3/performance.json")[0] == {"score", "measure_performance"}
+    # Exposures come from the catalogue of the galaxies; confusers are none of the pairs that generations are gated on.
+    assert plan(rehearsed, "results/gen3/stratified_fpr.csv")[0] == {"score", "stratify_fpr"}
+    run = rehearsed.snakemake("--dry-run", "results/gen3/performance.json")
+    scored = [line for line in (run.stdout + run.stderr).splitlines() if "Scoring v5_cosmos_paired" in line]
+    assert sorted(line.partition("(")[2][:4] for line in scored) == ["test", "val)"]
+
+
 def test_watching_a_training_another_way_trains_nothing_again(rehearsed: Checkout) -> None:
     assert plan(rehearsed, GEN3, "--set-resources", "train:tracking=wandb") == (set(), set())
 
@@ -92,6 +103,22 @@ def test_a_title_and_the_tables_code_rerun_the_table_alone(rehearsed: Checkout) 
         rehearsed.edited("lib/dark_halo_scope/paper/generation_table.py", lambda text: text + "\n# An edit.\n"),
     ):
         assert plan(rehearsed, "generations")[0] == {"table_generations", "generations"}
+
+
+def test_each_table_of_the_paper_is_made_again_by_its_own_code_alone(rehearsed: Checkout) -> None:
+    tables = [f"results/paper/tables/{name}.tex" for name in ("dataset", "hyperparameters", "gates")]
+    run = rehearsed.snakemake(*tables)
+    assert run.returncode == 0, run.stderr[-6000:]
+
+    def planned_after(module: str) -> set[str]:
+        with rehearsed.edited(f"lib/dark_halo_scope/paper/{module}.py", lambda text: text + "\n# An edit.\n"):
+            output = rehearsed.snakemake("--dry-run", *tables)
+        return planned_rules(output.stdout + output.stderr)
+
+    assert planned_after("dataset_table") == {"table_paper_dataset"}
+    assert planned_after("hyperparameter_table") == {"table_paper_hyperparameters"}
+    assert planned_after("gate_strata_table") == {"table_paper_gates"}
+    assert planned_after("tables") == {"table_paper_dataset", "table_paper_hyperparameters", "table_paper_gates"}
 
 
 def test_a_stage_that_a_generation_does_not_have_is_one_clear_sentence(rehearsed: Checkout) -> None:
