@@ -57,6 +57,34 @@ rule figure_dataset_page:
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 
+rule figure_errors_page:
+    input:
+        errors="results/{generation}/errors.csv",
+        realism="results/{generation}/realism.json",
+        packed=gate_data("packed"),
+        cutouts="results/anchors/cutouts.json",
+        code=code("dark_halo_scope.paper.errors_page", "figures"),
+    output:
+        "results/{generation}/errors.png",
+        "results/{generation}/errors.pdf",
+    log:
+        "logs/figure_errors_page/{generation}.log",
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=settings("generation", "errors_page"),
+    message:
+        "Drawing the worst errors of {wildcards.generation}"
+    shell:
+        "exec python -m dark_halo_scope.paper.errors_page --errors {input.errors} --realism {input.realism}"
+        " --packed {input.packed} --cutouts {input.cutouts} --settings {params.settings:q}"
+        " --output {output} 2> >(tee {log} >&2)"
+
+
 rule table_generations:
     input:
         gates=expand(

@@ -20,7 +20,7 @@ REALISM = {
     "errors": {
         "negatives": {"control": {"n": 90, "called_lenses": 4, "confident": 1}},
         "injections": {"n": 50, "missed": 7, "confident": 2},
-        "lenses": {"n": 9, "missed": 1, "confident": 0},
+        "lenses": {"tier": "tier_grade A", "n": 9, "missed": 1, "confident": 0},
     }
 }
 
@@ -61,6 +61,7 @@ def test_every_picture_is_the_image_that_its_row_names(errors: Path) -> None:
 def test_rows_say_how_many_errors_there_are_and_not_how_many_are_shown(errors: Path) -> None:
     page = gather(errors, REALISM, _images(), SETTINGS)
     assert [(row.errors, row.total) for row in page] == [(4, 90), (7, 50), (1, 9)]
+    assert page[2].title == "known lenses\n(tier grade A)"
 
 
 def test_what_is_right_is_not_framed_as_an_error(errors: Path) -> None:
@@ -97,20 +98,19 @@ def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
         gather(tmp_path / "errors.csv", REALISM, _images(), SETTINGS)
 
 
-@pytest.mark.parametrize("suffix", ["png", "pdf"])
-def test_the_same_errors_give_the_same_bytes_in_any_process(tmp_path: Path, errors: Path, suffix: str) -> None:
-    save_figure(draw(gather(errors, REALISM, _images(), SETTINGS), SETTINGS), tmp_path / f"a.{suffix}", tight=False)
+def test_the_same_errors_give_the_same_bytes_in_any_process(tmp_path: Path, errors: Path) -> None:
+    figure = draw(gather(errors, REALISM, _images(), SETTINGS), SETTINGS)
+    here, there = ([tmp_path / f"{name}.{suffix}" for suffix in ("png", "pdf")] for name in ("here", "there"))
+    for path in here:
+        save_figure(figure, path, tight=False)
     script = (
-        "import sys; from pathlib import Path; from tests.paper.test_errors_page import *; from tests.paper "
-        "import test_errors_page as t\n"
-        "save_figure(draw(gather(Path(sys.argv[1]), REALISM, t._images(), SETTINGS), SETTINGS), Path(sys.argv[2]), "
-        "tight=False)"
+        "import sys\nfrom pathlib import Path\nfrom tests.paper.test_errors_page import *\n"
+        "from tests.paper.test_errors_page import _images\n"
+        "figure = draw(gather(Path(sys.argv[1]), REALISM, _images(), SETTINGS), SETTINGS)\n"
+        "[save_figure(figure, Path(path), tight=False) for path in sys.argv[2:]]"
     )
     root = Path(__file__).resolve().parents[2]
-    subprocess.run(
-        [sys.executable, "-c", script, str(errors), str(tmp_path / f"b.{suffix}")],
-        check=True,
-        cwd=root,
-        env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": f"{root}:{root / 'lib'}"},
-    )
-    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": f"{root}:{root / 'lib'}"}
+    command = [sys.executable, "-c", script, str(errors), *map(str, there)]
+    subprocess.run(command, check=True, cwd=root, env=environment)
+    assert [path.read_bytes() for path in here] == [path.read_bytes() for path in there]

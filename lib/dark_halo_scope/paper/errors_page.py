@@ -28,7 +28,7 @@ _TITLES: Mapping[str, tuple[str, tuple[str, ...], str]] = {
     "hard negative taken for a lens": ("shuffled\narcs", ("negatives", "hard_negative"), "called_lenses"),
     "negative taken for a lens": ("unpaired\nnegatives", ("negatives", "negative"), "called_lenses"),
     "missed injection": ("resolved\ninjections", ("injections",), "missed"),
-    "missed lens": ("known\nlenses", ("lenses",), "missed"),
+    "missed lens": ("known lenses", ("lenses",), "missed"),
 }
 _ERROR, _RIGHT = COLOURS["orange"], "#777777"
 _NAME_LENGTH = 8
@@ -89,6 +89,8 @@ def gather(
         counts = realism["errors"]
         for key in path:
             counts = counts[key]
+        if "tier" in counts:
+            title = f"{title}\n({counts['tier'].replace('_', ' ')})"
         places = [index for index, name in enumerate(cells["group"]) if name == group][: settings.columns]
         pictures = []
         for index in places:
