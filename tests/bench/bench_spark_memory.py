@@ -47,21 +47,6 @@ GALAXY_FILES, GALAXIES_PER_FILE = 12, 100
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def family(root: int) -> list[int]:
-    """`root` and all its descendants."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError):
-                continue
-    members = [root]
-    for member in members:
-        members += [pid for pid, parent in parents.items() if parent == member]
-    return members
-
-
 def measure(module: str, arguments: Sequence[str], folder: Path) -> dict[str, float]:
     """Run a command line; its CPU seconds, and the peak memory of its JVM and of its largest Python process, MB."""
     command = [sys.executable, "-m", module, *arguments, "--spark-master", "local[1]"]
@@ -69,7 +54,7 @@ def measure(module: str, arguments: Sequence[str], folder: Path) -> dict[str, fl
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
         jvm, python, seconds = 0.0, 0.0, {}
         while process.poll() is None:
-            for pid in family(process.pid):
+            for pid in peak_memory.family(process.pid):
                 try:
                     name = (Path("/proc") / str(pid) / "comm").read_text()
                     peak = peak_memory.peak_mb(pid)

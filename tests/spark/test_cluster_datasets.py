@@ -10,6 +10,7 @@ import pytest
 
 from brick_scene import SIDE
 from checkouts import Checkout, make_checkout
+from dark_halo_scope.catalogue import sample_negatives
 from dark_halo_scope.core.manifest import load_manifest
 from dark_halo_scope.injection import adopt_stored, cut_negatives, list_stored
 from dark_halo_scope.survey.cache_coadds import cache_coadds
@@ -21,6 +22,7 @@ from stored_scene import stored_rows, survey_json, write_stored
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 CONFUSERS = "results/catalogue/confusers.json"
+POOL, NEGATIVES = "results/catalogue/negative_pool.json", "results/catalogue/negatives.json"
 DATASET = "results/datasets/v5_cosmos"
 VARIANT = "v3_color_relaxed"
 
@@ -35,15 +37,17 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """The confusers of v5_cosmos on the tiny survey, and a few stored stamps, taken over."""
+    """Confusers of v5_cosmos and negatives of real images on the tiny survey, and a few stored stamps, taken over."""
     folder = tmp_path_factory.mktemp("made")
     checkout = make_checkout(project_root, folder / "checkout")
-    run = checkout.snakemake(f"{DATASET}/negatives.json", timeout=1200)
+    run = checkout.snakemake(f"{DATASET}/negatives.json", NEGATIVES, timeout=1200)
     assert run.returncode == 0, run.stderr[-6000:]
     lib = checkout.path / "lib"
     calls = {
         "select_confusers": call_of(checkout, CONFUSERS),
         "cut_negatives": _cut_negatives(checkout),
+        "build_negative_pool": call_of(checkout, POOL),
+        "sample_negatives": _sample_negatives(checkout),
         **_stored(folder / "stored", lib),
     }
     for call in calls.values():
@@ -60,6 +64,13 @@ def _cut_negatives(checkout: Checkout) -> Call:
         *("--settings", json.dumps(settings["negatives"]), "--stamp-settings", json.dumps(settings["stamps"])),
     )
     return Call(checkout.path, cut_negatives.MODULE, arguments, artifact)
+
+
+def _sample_negatives(checkout: Checkout) -> Call:
+    """The pool is not called as its option is."""
+    settings = json.loads((checkout.path / NEGATIVES).with_suffix(".provenance.json").read_text())["settings"]
+    arguments = ("--pool", POOL, "--settings", json.dumps(settings))
+    return Call(checkout.path, sample_negatives.MODULE, arguments, checkout.path / NEGATIVES)
 
 
 def _stored(folder: Path, lib: Path) -> dict[str, Call]:
@@ -90,7 +101,13 @@ def spark(
         yield spark
 
 
-@pytest.mark.parametrize("rule", ["select_confusers", "cut_negatives", "list_stored_stamps", "adopt_stored_stamps"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *("select_confusers", "cut_negatives", "list_stored_stamps", "adopt_stored_stamps"),
+        *("build_negative_pool", "sample_negatives"),
+    ],
+)
 def test_a_rule_beside_the_main_job_writes_the_same_bytes_on_a_cluster_as_here(
     spark: Spark, rule: str, made: Made, tmp_path: Path
 ) -> None:
