@@ -89,18 +89,20 @@ def write_lens_cutouts(path: Path, count: int) -> Path:
 
 def write_surface(path: Path, threshold: str = "p=0.5") -> Path:
     """completeness_surface.csv: it rises with Einstein radius and falls with redshift."""
-    lines = ["threshold,theta_e_arcsec,z,value,low,high"]
+    lines = ["threshold,theta_e_arcsec,z,value,low,high,n"]
     for z in (0.2, 0.4, 0.6, 0.8):
         for theta in np.linspace(0.5, 2.5, 9):
             value = 1 / (1 + np.exp(-4 * (theta - 1 - 0.5 * z)))
-            lines.append(f"{threshold},{theta},{z},{value},{max(value - 0.05, 0)},{min(value + 0.05, 1)}")
+            lines.append(
+                f"{threshold},{theta},{z},{value},{max(value - 0.05, 0)},{min(value + 0.05, 1)},{20 * (z < 0.7):d}"
+            )
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
 def write_cells(path: Path, threshold: str = "p=0.5") -> Path:
     """completeness.csv with three cells over Einstein radius and redshift, one of them empty, and one over nothing."""
-    head = "threshold,cells,theta_e_arcsec_low,theta_e_arcsec_high,z_phot_low,z_phot_high,n,value,low,high"
+    head = "threshold,axes,theta_e_arcsec_low,theta_e_arcsec_high,z_phot_low,z_phot_high,n,value,low,high"
     rows = [
         f"{threshold},{AXES},0.5,1.0,0.2,0.4,20,0.2,0.06,0.44",
         f"{threshold},{AXES},1.0,1.5,0.2,0.4,20,0.6,0.36,0.81",

@@ -1,5 +1,6 @@
 """The figure of the selection function."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,29 @@ def test_a_grid_with_a_hole_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_threshold_names_those_there_are(tmp_path: Path) -> None:
-    path = write_surface(tmp_path / "surface.csv", threshold="fpr=0.01")
+    path = write_cells(tmp_path / "cells.csv", threshold="fpr=0.01")
     with pytest.raises(BadInputError, match=r"has no threshold 'p=0\.5'; it has fpr=0\.01"):
-        read_surface(path, "p=0.5")
+        read_cells(path, "p=0.5")
+
+
+def test_without_a_surface_the_panels_say_so_and_the_counts_remain(tmp_path: Path) -> None:
+    assert read_surface(write_surface(tmp_path / "surface.csv", threshold="fpr=0.01"), "p=0.5") is None
+    cells = read_cells(write_cells(tmp_path / "cells.csv"), "p=0.5")
+    figure = draw(None, cells, SelectionFigureSettings(redshifts=(0.3,)))
+    assert ["too few injections" in axes.texts[0].get_text() for axes in figure.axes[:2]] == [True, True]
+    assert len(figure.axes[2].containers) == 1
+
+
+def test_where_no_injection_lies_the_surface_is_hatched(tmp_path: Path) -> None:
+    surface = read_surface(write_surface(tmp_path / "surface.csv"), "p=0.5")
+    cells = read_cells(write_cells(tmp_path / "cells.csv"), "p=0.5")
+    assert surface is not None
+    everywhere = replace(surface, n=np.full_like(surface.n, 5.0))
+    hatched, plain = (
+        [any(any(getattr(part, "hatches", None) or ()) for part in axes.collections) for axes in figure.axes[:2]]
+        for figure in (draw(part, cells, SelectionFigureSettings()) for part in (surface, everywhere))
+    )
+    assert (hatched, plain) == ([True, True], [False, False])
 
 
 def test_empty_cells_and_cells_of_other_axes_are_no_points(tmp_path: Path) -> None:
@@ -44,17 +65,14 @@ def test_empty_cells_and_cells_of_other_axes_are_no_points(tmp_path: Path) -> No
 def test_cuts_lie_on_the_surface_and_beside_the_cells_that_hold_them(tmp_path: Path) -> None:
     surface = read_surface(write_surface(tmp_path / "surface.csv"), "p=0.5")
     cells = read_cells(write_cells(tmp_path / "cells.csv"), "p=0.5")
-    cuts = draw(surface, cells, SelectionFigureSettings(redshifts=(0.3, 0.4))).axes[2]
-    drawn = {line.get_label(): line.get_ydata() for line in cuts.lines if str(line.get_label()).startswith("$z$")}
-    assert np.allclose(drawn["$z$ = 0.3"], (surface.value[0] + surface.value[1]) / 2)
-    assert np.array_equal(drawn["$z$ = 0.4"], surface.value[1])
-    points = [len(container.lines[0].get_ydata()) for container in cuts.containers]
-    # A lower edge belongs to its cell, and an upper one to the next.
-    assert points == [2, 0]
+    cuts = draw(surface, cells, SelectionFigureSettings(redshifts=(0.3,))).axes[2]
+    (line,) = [line for line in cuts.lines if len(line.get_ydata()) == len(surface.theta_e)]
+    assert np.allclose(line.get_ydata(), (surface.value[0] + surface.value[1]) / 2)
+    assert [container.lines[0].get_ydata().tolist() for container in cuts.containers] == [[0.2, 0.6]]
 
 
 def test_redshifts_beyond_the_surface_say_so(tmp_path: Path) -> None:
     surface = read_surface(write_surface(tmp_path / "surface.csv"), "p=0.5")
     cells = read_cells(write_cells(tmp_path / "cells.csv"), "p=0.5")
     cuts = draw(surface, cells, SelectionFigureSettings(redshifts=(2.0,))).axes[2]
-    assert "outside of 0.20 to 0.80" in cuts.texts[0].get_text()
+    assert "outside of 0.20 to 0.40" in cuts.texts[0].get_text()

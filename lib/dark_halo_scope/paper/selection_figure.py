@@ -36,13 +36,14 @@ _CUTS = (
 
 @dataclass(frozen=True)
 class Surface:
-    """Completeness on a grid: theta_e (T,) arcsec, z (Z,), and value, low, high (Z, T)."""
+    """Completeness on a grid: theta_e (T,) arcsec, z (Z,), and (Z, T) value, low, high, injections in cells around."""
 
     theta_e: FloatArray
     z: FloatArray
     value: FloatArray
     low: FloatArray
     high: FloatArray
+    n: FloatArray
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,18 @@ class Cells:
     high: FloatArray
 
 
-def read_surface(path: Path, threshold: str) -> Surface:
-    """The grid of one threshold of a completeness_surface.csv.
+def read_surface(path: Path, threshold: str) -> Surface | None:
+    """The grid of one threshold of a completeness_surface.csv; None where too few injections carry one.
 
     Raises:
-        BadInputError: the file is missing, lacks a column, or knows no such threshold.
+        BadInputError: the file is missing or lacks a column.
         CorruptDataError: the rows make no grid.
     """
-    names = ("theta_e_arcsec", "z", "value", "low", "high")
+    names = ("theta_e_arcsec", "z", "value", "low", "high", "n")
     columns = read_columns(path, ("threshold", *names))
-    chosen = _rows_of(path, columns["threshold"], threshold)
+    chosen = np.flatnonzero([cell == threshold for cell in columns["threshold"]])
+    if not len(chosen):
+        return None
     theta, z, *values = (numbers(path, name, columns[name])[chosen] for name in names)
     theta_axis, z_axis = np.unique(theta), np.unique(z)
     if len(theta) != len(theta_axis) * len(z_axis):
@@ -76,16 +79,6 @@ def read_surface(path: Path, threshold: str) -> Surface:
     order = np.lexsort((theta, z))
     shape = (len(z_axis), len(theta_axis))
     return Surface(theta_axis, z_axis, *(column[order].reshape(shape) for column in values))
-
-
-def _rows_of(path: Path, cells: Sequence[str], threshold: str) -> NDArray[np.intp]:
-    chosen = np.array([i for i, cell in enumerate(cells) if cell == threshold], dtype=np.intp)
-    if not len(chosen):
-        known = ", ".join(sorted(set(cells))) or "none"
-        raise BadInputError(
-            f"{path} has no threshold {threshold!r}; it has {known}: correct figure_selection_function.threshold."
-        )
-    return chosen
 
 
 def read_cells(path: Path, threshold: str) -> Cells:
@@ -96,16 +89,24 @@ def read_cells(path: Path, threshold: str) -> Cells:
     """
     edges = ("theta_e_arcsec_low", "theta_e_arcsec_high", "z_phot_low", "z_phot_high")
     measured = ("n", "value", "low", "high")
-    columns = read_columns(path, ("threshold", "cells", *edges, *measured))
-    of_axes = [cell if axes == AXES else "" for cell, axes in zip(columns["threshold"], columns["cells"], strict=True)]
-    chosen = _rows_of(path, of_axes, threshold)
+    columns = read_columns(path, ("threshold", "axes", *edges, *measured))
+    if threshold not in columns["threshold"]:
+        known = ", ".join(sorted(set(columns["threshold"]))) or "none"
+        raise BadInputError(
+            f"{path} has no threshold {threshold!r}; it has {known}: correct figure_selection_function.threshold."
+        )
+    rows = zip(columns["threshold"], columns["axes"], strict=True)
+    chosen = np.flatnonzero([row == (threshold, AXES) for row in rows])
     values = [numbers(path, name, columns[name])[chosen] for name in (*edges, *measured)]
     filled = values[4] > 0
     return Cells(*(column[filled] for column in values))
 
 
-def draw(surface: Surface, cells: Cells, settings: SelectionFigureSettings) -> "Figure":
-    """Three panels: the surface with contours, half the width of its interval, and cuts at given redshifts."""
+def draw(surface: Surface | None, cells: Cells, settings: SelectionFigureSettings) -> "Figure":
+    """Three panels: the surface with contours, half the width of its interval, and cuts at given redshifts.
+
+    What lies in cells without injections, and is extrapolated, is hatched; without a surface there are counts alone.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -120,15 +121,19 @@ def draw(surface: Surface, cells: Cells, settings: SelectionFigureSettings) -> "
             bottom=_BOTTOM_MM / _HEIGHT_MM,
             wspace=_GAP_MM / width,
         )
-        spread = (surface.high - surface.low) / 2
-        shown = _mesh(panels[0], surface, surface.value, "cividis", 1.0)
-        lines = panels[0].contour(
-            surface.theta_e, surface.z, surface.value, settings.levels, colors="white", linewidths=0.7
-        )
-        panels[0].clabel(lines, fmt="%g", fontsize=5.5)
-        _bar(figure, panels[0], shown, "completeness")
-        widest = _mesh(panels[1], surface, spread, "magma_r", max(float(spread.max()), 1e-3))
-        _bar(figure, panels[1], widest, "half width of its interval")
+        if surface is None:
+            for axes in panels[:2]:
+                _note(axes, "not measurable:\ntoo few injections for a surface")
+        else:
+            shown = _mesh(panels[0], surface, surface.value, "cividis", 1.0)
+            lines = panels[0].contour(
+                surface.theta_e, surface.z, surface.value, settings.levels, colors="white", linewidths=0.7
+            )
+            panels[0].clabel(lines, fmt="%g", fontsize=5.5)
+            _bar(figure, panels[0], shown, "completeness")
+            spread = (surface.high - surface.low) / 2
+            widest = _mesh(panels[1], surface, spread, "magma_r", max(float(spread.max()), 1e-3))
+            _bar(figure, panels[1], widest, "half width of its interval")
         for axes in panels[:2]:
             axes.set_ylabel("redshift of the host")
         _cuts(panels[2], surface, cells, settings)
@@ -137,10 +142,16 @@ def draw(surface: Surface, cells: Cells, settings: SelectionFigureSettings) -> "
     return figure
 
 
+def _note(axes: "Axes", text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
+
+
 def _mesh(axes: "Axes", surface: Surface, values: FloatArray, colours: str, top: float) -> Any:
     image = axes.pcolormesh(
         surface.theta_e, surface.z, values, cmap=colours, vmin=0, vmax=top, shading="gouraud", rasterized=True
     )
+    if (surface.n == 0).any():
+        axes.contourf(surface.theta_e, surface.z, surface.n, [-1, 0.5], colors="none", hatches=["////"])
     axes.set(xlim=(surface.theta_e[0], surface.theta_e[-1]), ylim=(surface.z[0], surface.z[-1]))
     return image
 
@@ -157,31 +168,37 @@ def _bar(figure: "Figure", axes: "Axes", image: Any, label: str) -> None:
     bar.outline.set_linewidth(0.4)
 
 
-def _cuts(axes: "Axes", surface: Surface, cells: Cells, settings: SelectionFigureSettings) -> None:
+def _cuts(axes: "Axes", surface: Surface | None, cells: Cells, settings: SelectionFigureSettings) -> None:
     """Completeness over Einstein radius at given redshifts, and the cells that hold them."""
     from matplotlib.ticker import MultipleLocator
 
-    axes.set(xlim=(surface.theta_e[0], surface.theta_e[-1]), ylim=(0, 1), ylabel="completeness")
+    axes.set(ylim=(0, 1), ylabel="completeness")
     axes.yaxis.set_major_locator(MultipleLocator(0.2))
-    inside = [z for z in settings.redshifts if surface.z[0] <= z <= surface.z[-1]]
+    if not len(cells.n):
+        _note(axes, "no injection in any cell")
+        return
+    ends = float(cells.theta_low.min()), float(cells.theta_high.max())
+    axes.set_xlim(ends)
+    span = float(cells.z_low.min()), float(cells.z_high.max())
+    inside = [z for z in settings.redshifts if span[0] <= z < span[1]]
     for (colour, marker, aside), z in zip(_CUTS, inside, strict=False):
-        value, low, high = (
-            np.array([np.interp(z, surface.z, column) for column in grid.T])
-            for grid in (surface.value, surface.low, surface.high)
-        )
-        axes.plot(surface.theta_e, value, color=colour, label=f"$z$ = {z:g}")
-        axes.fill_between(surface.theta_e, low, high, color=colour, alpha=0.18, linewidth=0)
+        if surface is not None:
+            value, low, high = (
+                np.array([np.interp(z, surface.z, column) for column in grid.T])
+                for grid in (surface.value, surface.low, surface.high)
+            )
+            axes.plot(surface.theta_e, value, color=colour)
+            axes.fill_between(surface.theta_e, low, high, color=colour, alpha=0.18, linewidth=0)
         held = (cells.z_low <= z) & (z < cells.z_high)
-        middle = (cells.theta_low + cells.theta_high)[held] / 2 + aside * (surface.theta_e[-1] - surface.theta_e[0])
+        middle = (cells.theta_low + cells.theta_high)[held] / 2 + aside * (ends[1] - ends[0])
         counted = cells.value[held]
         bars = np.clip([counted - cells.low[held], cells.high[held] - counted], 0, 1)
-        axes.errorbar(middle, counted, bars, fmt=marker, color=colour, markersize=2.8, linewidth=0.7, mfc="white")
+        style: Any = {"fmt": marker, "color": colour, "markersize": 2.8, "linewidth": 0.7, "mfc": "white"}
+        axes.errorbar(middle, counted, bars, label=f"$z$ = {z:g}", **style)
     if inside:
         axes.legend(loc="lower right", handlelength=1.6)
     else:
-        span = f"{surface.z[0]:.2f} to {surface.z[-1]:.2f}"
-        note = f"the redshifts asked for\nlie outside of {span}"
-        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center", color=GREY)
+        _note(axes, f"the redshifts asked for\nlie outside of {span[0]:.2f} to {span[1]:.2f}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
