@@ -9,7 +9,11 @@ UV := 0.13.8
 SNAKEMAKE_ARGS ?=
 SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete $(SNAKEMAKE_ARGS)
 
-.PHONY: help setup java gates negative-control generations ablations datasets preflight test test-slow lint format bench resume report lock schemas clean-orphans
+# What a report is of: what has been made of it. Asking for what has not would run the workflow, or fail.
+REPORTED = $(wildcard results/*/gates.json results/*/comparison.json results/generations.csv results/ablations.csv \
+	results/datasets/*/page.png results/paper/figures/*.png results/paper/tables/*.csv results/paper/paper.pdf results/targets.json)
+
+.PHONY: help setup java gates negative-control generations ablations datasets paper preflight test test-slow lint format bench resume report lock schemas clean-orphans
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -52,6 +56,9 @@ ablations: setup ## train and gate the ablations of Gen5-Prime, and their table:
 datasets: setup ## every dataset under config/datasets, packed, each with its page
 	$(SNAKEMAKE) datasets
 
+paper: setup ## every figure, table and number of the paper, and its PDF, which needs LaTeX on this machine
+	$(SNAKEMAKE) paper_figures results/paper/paper.pdf
+
 preflight: setup ## check item by item that the main job can run here
 	$(SNAKEMAKE) preflight
 
@@ -82,7 +89,8 @@ resume: setup ## continue after a crash; refuses while the crashed run's owner l
 	$(MAKE) gates
 
 report: setup ## Snakemake's report of what has been made: results/report.zip
-	$(SNAKEMAKE) --report results/report.zip results/gen5_prime/gates.json
+	@test -n "$(REPORTED)" || { echo "There is nothing to report yet; run make gates first." >&2; exit 1; }
+	$(SNAKEMAKE) --report results/report.zip $(REPORTED)
 
 lock: setup ## resolve pyproject.toml anew into envs/
 	python envs/lock.py
