@@ -32,6 +32,7 @@ FIGURES = (
     "roc_figure",
     "anchor_gallery",
     "selection_figure",
+    "errors_page",
 )
 MAINS = {
     "gate_figure": gate_figure.main,
