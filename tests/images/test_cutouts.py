@@ -83,13 +83,13 @@ def test_every_row_has_an_image_or_a_reason(survey_json: Path, list_csv: Path, t
     assert (facts["rows"], facts["usable"], sum(facts["reasons"].values())) == (5, 2, 3)
 
 
-def test_a_cutout_on_a_pixel_centre_is_the_coadds_own_pixels(survey_json: Path, tmp_path: Path) -> None:
-    [(ra, dec)] = positions((100.5, 120.5))
+def test_a_cutout_is_the_coadds_own_pixels_wherever_its_target_is(survey_json: Path, tmp_path: Path) -> None:
+    [(ra, dec)] = positions((100.3, 120.9))
     (tmp_path / "one.csv").write_text(f"ra,dec\n{ra},{dec}\n")
     images, _ = open_cutouts(fetch(survey_json, tmp_path / "one.csv", tmp_path / "cutouts.json"))
+    # The centre between pixels that is nearest to the target is (100.5, 120.5).
     native = planes()["image-r"][105:137, 85:117]
-    # Targets are asked for to a millionth of a degree, a seventieth of a pixel.
-    np.testing.assert_allclose(images[0, 1], native, atol=0.05 * native.std())
+    np.testing.assert_allclose(images[0, 1], native, atol=5e-3 * native.std())
 
 
 def test_another_run_gives_the_same_bytes_and_asks_nothing(survey_json: Path, list_csv: Path, tmp_path: Path) -> None:

@@ -7,16 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from dark_halo_scope.core import software
 from dark_halo_scope.core.config import validate
 from dark_halo_scope.core.errors import BadInputError, ConfigError, CorruptDataError
+from dark_halo_scope.survey.coadds import BrickCoadds
 from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
 from dark_halo_scope.survey.cutout_server import CutoutServer, encode_cutout
 from dark_halo_scope.survey.cutout_service import (
     Cutout,
     CutoutClient,
     NoCutout,
+    centre_on_pixels,
     fetch_cutout,
     fetch_list,
     open_client,
@@ -24,10 +27,12 @@ from dark_halo_scope.survey.cutout_service import (
     unusable,
 )
 from dark_halo_scope.survey.description import SurveyDescription
-from dark_halo_scope.survey.names import PIXEL_SCALE
-from dark_halo_scope.survey.resample import Mosaic, target_header
+from dark_halo_scope.survey.grid import brick_at
+from dark_halo_scope.survey.names import PIXEL_SCALE, coadd_file, products
+from dark_halo_scope.survey.resample import Mosaic, lanczos, target_header
 
 EMBEDDED = CutoutServiceSettings(interval_s=0)
+CENTRED = CutoutServiceSettings(interval_s=0, on_brick_pixels=False)
 RA, DEC, SIZE = 150.25, -10.5, 16
 
 
@@ -186,9 +191,9 @@ def test_weights_and_masks_come_where_they_are_asked_for(
 
 
 def test_a_request_is_in_the_services_words(tmp_path: Path) -> None:
-    client = CutoutClient(EMBEDDED, "https://www.legacysurvey.org/")
+    client = CutoutClient(CENTRED, "https://www.legacysurvey.org/")
     assert f"{client.url}{client.query(192.6009, -28.2675, 101, maskbits=True)}" == (
-        "https://www.legacysurvey.org/viewer/fits-cutout?ra=192.600900&dec=-28.267500&layer=ls-dr10-south"
+        "https://www.legacysurvey.org/viewer/fits-cutout?ra=192.6009000&dec=-28.2675000&layer=ls-dr10-south"
         "&pixscale=0.262&size=101&bands=grz&maskbits"
     )
     client.close()
@@ -206,11 +211,11 @@ def test_requests_say_who_asks(survey: SurveyDescription, lens: tuple[float, flo
 def test_requests_keep_their_distance(survey: SurveyDescription, lens: tuple[float, float]) -> None:
     with CutoutServer(survey) as server:
         client = CutoutClient(CutoutServiceSettings(interval_s=0.3), server.url)
-        client.fetch(*lens, 16)
         start = time.monotonic()
-        for size in (17, 18):
+        for size in (16, 17, 18):
             client.fetch(*lens, size)
-        assert time.monotonic() - start >= 0.5
+        # Two intervals between the starts of three requests.
+        assert time.monotonic() - start >= 0.6
         client.close()
 
 
@@ -269,4 +274,62 @@ def test_a_list_is_answered_in_its_order(survey: SurveyDescription, lens: tuple[
         outcomes = list(fetch_list(client, [200.0, ra, np.nan, ra], [80.0, dec, 0.0, dec], 16))
         assert client.requests == 2
     assert [isinstance(item, Cutout) for item in outcomes] == [False, True, False, True]
-    assert outcomes[1].ra == pytest.approx(ra, abs=1e-6)
+    assert outcomes[1].dec == pytest.approx(dec, abs=0.5 * PIXEL_SCALE / 3600)
+
+
+# --- Where planes lie -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [64, 101])
+@pytest.mark.parametrize(("ra", "dec"), [(0.0001, -0.3), (359.9999, 12.0), (192.6009, -28.2675), (30.0, 31.9)])
+def test_planes_lie_on_the_pixels_of_the_targets_brick_and_hold_it_at_their_centre(
+    ra: float, dec: float, size: int
+) -> None:
+    brick = brick_at(ra, dec)
+    wcs = WCS(target_header(float(brick.ra), float(brick.dec), 3600, PIXEL_SCALE))
+    x, y = (float(value) for value in wcs.all_world2pix(*centre_on_pixels(ra, dec, size), 0))
+    target = wcs.all_world2pix(ra, dec, 0)
+    # The centre of an even plane lies between pixels, that of an odd one on a pixel.
+    phase = 0.5 if size % 2 == 0 else 0.0
+    assert [abs(value - round(value - phase) - phase) < 1e-5 for value in (x, y)] == [True, True]
+    assert max(abs(x - target[0]), abs(y - target[1])) <= 0.5 + 1e-5
+
+
+def test_the_pixels_of_a_real_brick_are_those_that_planes_lie_on(real_data: Path) -> None:
+    folder = real_data / "legacysurvey" / "dr5_obiwan" / "coadd" / "110" / "1102p240"
+    with fits.open(folder / "legacysurvey-1102p240-image-z.fits.fz") as file:
+        wcs = WCS(file[1].header)
+    for ra, dec in ((110.2, 24.01), (110.15, 23.95)):
+        x, y = wcs.all_world2pix(*centre_on_pixels(ra, dec, 64), 0)
+        assert (x % 1, y % 1) == pytest.approx((0.5, 0.5), abs=1e-4)
+
+
+def test_a_target_gets_the_pixels_that_a_stamp_of_it_has(survey: SurveyDescription, lens: tuple[float, float]) -> None:
+    name = str(brick_at(*lens).name)
+    root = survey.files.coadds
+    paths = {product: survey.verified(f"{root}/{coadd_file(name, product, 'release')}") for product in products()}
+    with BrickCoadds(paths, name) as coadds, open_client(EMBEDDED, survey) as client:
+        x, y = coadds.sky_to_pixel(*lens)
+        stamp = coadds.cutout(float(x), float(y), 64).image
+        cutout = client.fetch(*lens, 64).image_3HW
+    noise = 1.4826 * np.median(np.abs(stamp), axis=(1, 2), keepdims=True)
+    assert np.median(np.abs(cutout - stamp) / noise) < 0.01
+
+
+def test_a_plane_that_is_centred_on_its_target_smooths_independent_noise() -> None:
+    rng = np.random.default_rng(8)
+    noise = rng.normal(size=(1, 200, 200)).astype(np.float32)
+    rows, columns = np.mgrid[10:190, 10:190].reshape(2, -1)
+    rms = [float(lanczos(noise, columns + dx, rows + dy).std() / noise.std()) for dx, dy in rng.uniform(0, 1, (40, 2))]
+    # The root of the mean sum of squared weights over all shifts.
+    assert np.mean(rms) == pytest.approx(0.893, abs=0.03)
+    assert min(rms) > 0.77
+    assert float(lanczos(noise, columns * 1.0, rows * 1.0).std() / noise[0, 10:190, 10:190].std()) == pytest.approx(1.0)
+
+
+def test_a_target_is_at_the_very_centre_where_that_is_asked_for(
+    survey: SurveyDescription, lens: tuple[float, float]
+) -> None:
+    with open_client(CENTRED, survey) as client:
+        cutout = client.fetch(*lens, 32)
+    assert (cutout.ra, cutout.dec) == pytest.approx(lens, abs=1e-7)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -22,7 +21,7 @@ from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.core.redaction import redact
 from dark_halo_scope.images.cutouts import KIND, Stored, write_cutouts
 from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
-from dark_halo_scope.survey.cutout_service import CutoutClient, NoCutout, fetch_list, open_client
+from dark_halo_scope.survey.cutout_service import CutoutClient, NoCutout, fetch_list, open_client, position_reason
 from dark_halo_scope.survey.description import load_survey
 from dark_halo_scope.survey.names import BANDS, PIXEL_SCALE
 
@@ -76,7 +75,8 @@ def fetched(client: CutoutClient, rows: pa.Table, size: int, address: str, faile
         outcomes = fetch_list(client, ra, dec, size, progress)
         for ra_deg, dec_deg, outcome in zip(ra, dec, outcomes, strict=True):
             # Of a position that is none, nothing was asked.
-            url = f"{address}{client.query(ra_deg, dec_deg, size)}" if np.isfinite([ra_deg, dec_deg]).all() else None
+            asked = position_reason(ra_deg, dec_deg) is None
+            url = f"{address}{client.query(ra_deg, dec_deg, size)}" if asked else None
             if isinstance(outcome, NoCutout):
                 failed.update([outcome.reason] if outcome.by_service else [])
                 yield Stored(None, outcome.reason, url, None)
@@ -142,6 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "pixel_scale": PIXEL_SCALE,
                 "service": settings.service,
                 "layer": settings.layer,
+                "on_brick_pixels": settings.on_brick_pixels,
             },
         )
     _logger.info("%d of %d cutouts are usable; others: %s", usable, rows.num_rows, reasons)

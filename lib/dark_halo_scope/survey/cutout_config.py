@@ -19,6 +19,11 @@ class CutoutServiceSettings(Settings):
     )
     layer: str = Field("ls-dr10-south", pattern=r"[a-z0-9-]+")
     size: int = Field(64, ge=8, le=3000, description="side of a cutout, pixels of 0.262 arcsec")
+    on_brick_pixels: bool = Field(
+        True,
+        description="ask for planes that lie on the pixels of the target's brick, which the service then hands out as "
+        "they are; otherwise the target is at the very centre and interpolation smooths the noise",
+    )
     user_agent: str = Field(
         "dark_halo_scope", pattern=r"[!-~ ]+", description="who asks; the version is added, a contact address is polite"
     )

@@ -4,6 +4,13 @@
 
 An answer is a float32 cube (band, y, x) in nanomaggies per pixel, resampled onto a tangent plane about the target. The
 service does not conserve flux at another pixel scale, so only the survey's own is asked for. Pixels without data are 0.
+
+Resampling smooths and correlates noise, which a classifier sees, while the stamps that networks learn from are cut out
+of coadds. On 400 galaxies of the embedded survey, the service's noise at random shifts has 0.89 of the rms and its
+corners are told from the stamps' with AUC 0.89. So a plane is asked for whose pixels are those of the target's brick
+(`on_brick_pixels`): interpolation at whole pixels changes nothing (1.00, AUC 0.50 on 250), and the target lies, as in a
+stamp, at most half a pixel off the centre along each axis.
+
 Answers are cached as they came, under a name that holds the checksum of their content: what is killed goes on where it
 was, and a damaged file is fetched again.
 """
@@ -35,13 +42,19 @@ from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.core.redaction import redact
 from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
 from dark_halo_scope.survey.description import SurveyDescription
+from dark_halo_scope.survey.grid import brick_at
 from dark_halo_scope.survey.names import BANDS, PIXEL_SCALE
+from dark_halo_scope.survey.resample import target_header
 
 PATH = "/viewer/fits-cutout"
 SCALE_TOLERANCE = 1e-3
 """Arcsec per pixel by which an answer may differ from what was asked for."""
-CENTRE_TOLERANCE = 0.5
-"""Pixels by which the target may lie off the centre."""
+CENTRE_TOLERANCE = 0.51
+"""Pixels by which the target may lie off the centre: half of one, and what addresses are rounded by."""
+BRICK_PIXELS = 3600
+"""Side of a brick's images; smaller ones of an embedded survey have the same pixels about the same centre."""
+
+_DECIMALS = 7  # of degrees in an address: a thousandth of a pixel
 
 _DIGEST = 16
 _logger = logging.getLogger(__name__)
@@ -90,6 +103,28 @@ class OutsideFootprintError(BadInputError):
 
 class ServiceError(StorageError):
     """The service refuses a request, or fails in all attempts at it."""
+
+
+def position_reason(ra: float, dec: float) -> str | None:
+    """Why degrees are no position, None where they are one."""
+    if not (np.isfinite(ra) and np.isfinite(dec)):
+        return "position is not finite"
+    return None if 0.0 <= ra < 360.0 and abs(dec) <= 90.0 else "position is out of range"
+
+
+def centre_on_pixels(ra: float, dec: float, size: int) -> tuple[float, float]:
+    """The position (degrees) nearest to a target at which a plane of `size` pixels lies on the pixels of its brick.
+
+    A brick's images are a tangent plane about the brick's centre (legacypipe's wcs_for_brick). The plane asked for is
+    one about its own, turned against the brick's by at most 0.125 deg sin(Dec): a twentieth of a pixel at the corners.
+    """
+    brick = brick_at(ra, dec)
+    wcs = WCS(target_header(float(brick.ra), float(brick.dec), BRICK_PIXELS, PIXEL_SCALE))
+    middle = (size - 1) / 2
+    # As `coadds.BrickCoadds.cutout` places a stamp.
+    x, y = (np.floor(float(c) - middle + 0.5) + middle for c in wcs.all_world2pix(ra, dec, 0))
+    centre_ra, centre_dec = wcs.all_pix2world(x, y, 0)
+    return float(centre_ra), float(centre_dec)
 
 
 def unusable(cutout: Cutout, max_zero_fraction: float) -> str | None:
@@ -243,11 +278,18 @@ class CutoutClient:
     def close(self) -> None:
         self._session.close()
 
+    def centre(self, ra: float, dec: float, size: int) -> tuple[float, float]:
+        """The centre (degrees) of the plane that is asked for in place of a target's."""
+        if self.settings.on_brick_pixels:
+            ra, dec = centre_on_pixels(ra, dec, size)
+        return round(ra, _DECIMALS) % 360.0, round(dec, _DECIMALS)
+
     def query(self, ra: float, dec: float, size: int, invvar: bool = False, maskbits: bool = False) -> str:
-        """Path and query of a request, the same for equal targets at whatever address."""
+        """Path and query of the request for a target (degrees), the same at whatever address."""
+        centre_ra, centre_dec = self.centre(ra, dec, size)
         values = {
-            "ra": f"{ra:.6f}",
-            "dec": f"{dec:.6f}",
+            "ra": f"{centre_ra:.{_DECIMALS}f}",
+            "dec": f"{centre_dec:.{_DECIMALS}f}",
             "layer": self.settings.layer,
             "pixscale": PIXEL_SCALE,
             "size": size,
@@ -270,7 +312,8 @@ class CutoutClient:
         """
         query = self.query(ra, dec, size, invvar, maskbits)
         where = redact(f"{self.url}{query}")
-        stem = f"cutout_{ra:.6f}_{dec:.6f}_{size}_{''.join(BANDS)}{'_iv' if invvar else ''}{'_mb' if maskbits else ''}"
+        place = "_".join(f"{value:.{_DECIMALS}f}" for value in self.centre(ra, dec, size))
+        stem = f"cutout_{place}_{size}_{''.join(BANDS)}{'_iv' if invvar else ''}{'_mb' if maskbits else ''}"
         kept = self._kept(stem)
         if kept is not None:
             return read_cutout(kept, where, (ra, dec), size)
@@ -382,10 +425,9 @@ def fetch_cutout(
         ServiceError: the service refuses, or fails in all attempts.
         StorageError: the disk of the cache refuses.
     """
-    if not (np.isfinite(ra) and np.isfinite(dec)):
-        return NoCutout("position is not finite")
-    if not (0.0 <= ra < 360.0 and abs(dec) <= 90.0):
-        return NoCutout("position is out of range")
+    no_position = position_reason(ra, dec)
+    if no_position is not None:
+        return NoCutout(no_position)
     try:
         cutout = client.fetch(ra, dec, size, invvar, maskbits)
     except OutsideFootprintError:
