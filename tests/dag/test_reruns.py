@@ -74,3 +74,25 @@ def test_a_run_of_another_survey_is_refused_and_says_how_to_choose_a_directory(f
     assert "--directory" in run.stderr + run.stdout
     assert (finished.path / "results" / "survey.json").read_bytes() == description
     assert finished.snakemake("--dry-run", MAIN_JOB, survey="mini").returncode == 0, "dry runs stay free"
+
+
+def test_changing_one_figure_s_code_draws_that_figure_alone(finished: Checkout) -> None:
+    drawn = {
+        "paper/training_examples.py": "training_examples",
+        "paper/six_channels.py": "six_channels",
+        "paper/gate_figure.py": "gates",
+    }
+    rules = {
+        "training_examples": "figure_paper_examples",
+        "six_channels": "figure_six_channels",
+        "gates": "figure_gates",
+    }
+    targets = [f"results/paper/figures/{name}.pdf" for name in drawn.values()]
+    run = finished.snakemake(*targets)
+    assert run.returncode == 0, run.stderr + run.stdout
+    assert finished.planned(*targets) == set()
+    for module, name in drawn.items():
+        with finished.edited(f"lib/dark_halo_scope/{module}", lambda text: text + "\n# An edit.\n"):
+            assert finished.planned(*targets) == {rules[name]}
+    with finished.edited("workflow/report/figure_gates.rst", lambda text: text + "\nMore.\n"):
+        assert finished.planned(*targets) == set()
