@@ -11,6 +11,7 @@ import pytest
 from numpy.lib.recfunctions import repack_fields
 
 import tiny_survey
+from dark_halo_scope.catalogue.negative_rows import POOL_SWEEP_COLUMNS
 from dark_halo_scope.catalogue.selection import SWEEP_COLUMNS
 
 FEW, MANY = 20_000, 150_000
@@ -24,8 +25,10 @@ from pathlib import Path
 import numpy as np
 import peak_memory
 import tiny_survey
-from dark_halo_scope.catalogue import parent, select_confusers
+from dark_halo_scope.catalogue import negative_pool, parent, select_confusers
 from dark_halo_scope.catalogue.config import ConfuserSettings, ParentSettings
+from dark_halo_scope.catalogue.lens_positions import LensPositions
+from dark_halo_scope.catalogue.negative_pool_config import NegativePoolSettings
 rule, sweep, part_rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 lens = np.array([180.0]), np.array([80.0])
 if rule == "select_parent_sample":
@@ -34,6 +37,11 @@ if rule == "select_parent_sample":
     yes, box = np.ones(len(order), dtype=bool), np.stack([known.ra1, known.ra2, known.dec1, known.dec2], axis=1)
     bricks = parent.Bricks(known.name[order], yes, ~yes, box[order])
     parts = parent.select_file(sweep, None, ["dr10"], bricks, *lens, ParentSettings(), part_rows)
+    rows = sum(part.rows.num_rows for part in parts)
+elif rule == "build_negative_pool":
+    parts = negative_pool.select_file(
+        sweep, "a sweep", ["dr10"], LensPositions(*lens), NegativePoolSettings(preset="plan"), part_rows
+    )
     rows = sum(part.rows.num_rows for part in parts)
 else:
     parts = select_confusers.select_file(sweep, None, ["dr10"], *lens, ConfuserSettings(), part_rows)
@@ -47,7 +55,8 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Sweep files by their number of rows."""
     folder = tmp_path_factory.mktemp("sweeps")
     for count in (FEW, MANY):
-        fitsio.write(folder / f"{count}.fits", repack_fields(tiny_survey.crowded_rows(count)[list(SWEEP_COLUMNS)]))
+        columns = list(dict.fromkeys([*SWEEP_COLUMNS, *POOL_SWEEP_COLUMNS]))
+        fitsio.write(folder / f"{count}.fits", repack_fields(tiny_survey.crowded_rows(count)[columns]))
     return {count: folder / f"{count}.fits" for count in (FEW, MANY)}
 
 
@@ -63,7 +72,7 @@ def _peak_mb(rule: str, sweep: Path, part_rows: int) -> float:
     return peak
 
 
-@pytest.mark.parametrize("rule", ["select_parent_sample", "select_confusers"])
+@pytest.mark.parametrize("rule", ["select_parent_sample", "select_confusers", "build_negative_pool"])
 def test_ten_times_the_rows_in_one_sweep_take_no_more_memory(sweeps: dict[int, Path], rule: str) -> None:
     few, many = (_peak_mb(rule, sweeps[count], PARTS) for count in (FEW, MANY))
     assert many - few < MOST_GROWTH_MB

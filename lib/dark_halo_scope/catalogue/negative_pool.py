@@ -9,7 +9,7 @@ there, depend on the rows alone, not on cores, partitions or the order of files.
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_ma
 from dark_halo_scope.core.quarantine import DIRECTORY, REASON, check_fraction, split_rows
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.description import SurveyDescription, load_survey
-from dark_halo_scope.survey.sweeps import read_sweep
+from dark_halo_scope.survey.sweeps import PART_ROWS, read_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +60,26 @@ _CARRIED = pa.schema(
 _ORDER = ("brickname", "objid", "ra", "dec", "sweep_file", "row_index")
 _COUNTED = ("pool", "split", "type_bin", "nobs_z_bin", "confuser_category")
 _WRITTEN = "name string, size long, sha256 string, rows long, quarantined long, counts string"
+
+
+def select_file(
+    sweep: Path,
+    name: str,
+    releases: Collection[str],
+    lenses: LensPositions,
+    settings: NegativePoolSettings,
+    part_rows: int = PART_ROWS,
+) -> Iterator[PoolPart]:
+    """`select_negatives` of a sweep file, `part_rows` rows at a time: memory does not grow with the file.
+
+    Args:
+        sweep, releases: see `read_sweep`.
+        name: what the rows call the file.
+    """
+    first = 0
+    for rows in read_sweep(sweep, POOL_SWEEP_COLUMNS, None, releases, part_rows):
+        yield select_negatives(rows, name, first, lenses, settings)
+        first += rows.num_rows
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -99,7 +119,9 @@ def _build(
             for number in batch["number"].to_pylist():
                 with local_file(survey, sweeps[number]) as path:
                     assert path is not None
-                    yield from _read_file(path, sweeps[number], survey, lenses, settings)
+                    name = sweeps[number].rpartition("/")[2]
+                    for part in select_file(path, name, survey.releases, lenses, settings):
+                        yield from _carried(part).to_batches(max_chunksize=10_000)
 
     numbers = spark.createDataFrame([(i,) for i in range(len(sweeps))], "number int").repartition(len(sweeps))
     carried = numbers.mapInArrow(read, from_arrow_schema(_CARRIED)).persist(StorageLevel.MEMORY_AND_DISK)
@@ -136,17 +158,6 @@ def _build(
         objects=sorted((ObjectEntry(name=w.name, size=w.size, sha256=w.sha256) for w in written), key=lambda e: e.name),
     )
     logger.info("%d negatives of %d rows, %d quarantined", rows_out, counts["read"], quarantined)
-
-
-def _read_file(
-    path: Path, uri: str, survey: SurveyDescription, lenses: LensPositions, settings: NegativePoolSettings
-) -> Iterator[pa.RecordBatch]:
-    """Negatives, bad rows and counts of one sweep file; runs in a Spark task."""
-    first = 0
-    for rows in read_sweep(path, POOL_SWEEP_COLUMNS, None, survey.releases):
-        part = select_negatives(rows, uri.rpartition("/")[2], first, lenses, settings)
-        yield from _carried(part).to_batches(max_chunksize=10_000)
-        first += rows.num_rows
 
 
 def _carried(part: PoolPart) -> pa.Table:
