@@ -94,6 +94,13 @@ def test_known_lenses_are_scored_from_cutouts_and_counted_at_thresholds_of_valid
     }
 
 
+def test_calibration_and_completeness_take_scores_of_two_splits_and_no_gates(fresh: Checkout) -> None:
+    scored = MAIN_RULES - {"measure_gates"} | {"score"}
+    assert fresh.planned("results/gen5_prime/completeness_surface.csv") == scored | {"measure_completeness"}
+    calibrated = scored | {"calibrate", "check_calibration"}
+    assert fresh.planned("results/gen5_prime/calibration.passed.json") == calibrated
+
+
 def test_hard_negatives_are_mined_from_scores_of_parents_and_need_no_gates(fresh: Checkout) -> None:
     scored = MAIN_RULES - {"measure_gates"} | PARENT_RULES | {"score"}
     assert fresh.planned("results/gen5_prime/scores/parent/train.json") == scored
