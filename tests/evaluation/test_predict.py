@@ -20,6 +20,7 @@ from dark_halo_scope.evaluation import predict, score_anchors
 from dark_halo_scope.evaluation.calibration import Isotonic, Platt, calibrators_record
 from dark_halo_scope.evaluation.coordinate_list import duplicate_of, read_coordinates
 from dark_halo_scope.images.cutouts import Stored, write_cutouts
+from dark_halo_scope.models.weights import load_model, save_model
 from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
 from dark_halo_scope.survey.cutout_server import CutoutServer
 from dark_halo_scope.survey.cutout_service import open_client
@@ -30,6 +31,7 @@ from .packed_files import write_model
 
 LOCAL = ["--settings", '{"cutouts": {"service": "embedded", "interval_s": 0}}']
 PSFSIZE, PSFDEPTH = 1.3, 24.2
+MEAN = (1.25, 24.0)
 
 
 def write_survey(folder: Path, psfdepth_r: float = PSFDEPTH) -> None:
@@ -45,9 +47,12 @@ def write_survey(folder: Path, psfdepth_r: float = PSFDEPTH) -> None:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a network, best.json, and a survey, survey/survey.json."""
+    """A folder with a network, best.json, that was trained on MEAN conditions, and a survey, survey/survey.json."""
     monkeypatch.chdir(tmp_path)
     write_model(Path("best.json"))
+    model, preprocess, card = load_model(Path("best.json"))
+    model.set_meta_statistics(list(MEAN), [0.1, 0.3])
+    write_json(Path("best.json"), save_model(Path("best.json"), model, preprocess, {"generation": card["generation"]}))
     write_survey(Path("survey"))
     return tmp_path
 
@@ -136,6 +141,26 @@ def test_a_column_of_the_list_named_like_a_condition_goes_before_the_brick_s(her
     assert own.column_names.count("psfsize_r") == 1
 
 
+@pytest.mark.parametrize("unknown", ["", "0", "-99", "nan", "unknown"])
+def test_a_value_that_is_none_is_looked_up_like_an_empty_cell(here: Path, unknown: str) -> None:
+    table = score_coords(f"ra,dec,psfsize_r\n{GOOD[0][0]},{GOOD[0][1]},{unknown}\n")
+    assert table["psfsize_r"].to_pylist() == pytest.approx([PSFSIZE])
+
+
+@pytest.mark.parametrize("text", ["psfsize_r=0", "psfsize_r", "psfsize_r=wide", "psfdepth_r=nan", "arc_snr=3"])
+def test_a_condition_must_be_a_known_name_and_a_positive_number(text: str) -> None:
+    with pytest.raises(SystemExit):
+        predict.main(["--model", "m", "--images", "a.fits", "--output", "s.csv", "--condition", text])
+
+
+def test_a_list_of_which_nothing_can_be_scored_comes_out_with_its_reasons(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = score_coords("ra,dec\nx,y\n10,60\n")
+    assert table["reason"].to_pylist() == ["position is not a number in degrees", "outside the survey's bricks"]
+    assert "0 of 2 rows scored" in caplog.text
+
+
 def test_a_batch_is_only_a_batch(here: Path) -> None:
     alone = score_coords(good_list(), "--settings", '{"batch": 1, "cutouts": {"service": "embedded", "interval_s": 0}}')
     together = score_coords(good_list())
@@ -182,10 +207,9 @@ def test_unknown_conditions_can_be_flagged_and_are_training_s_mean_then(here: Pa
     Path("list.csv").write_text(good_list())
     options = ["--coords", "list.csv", "--survey", "shallow/survey.json"]
     flagged = run(*options, "--unknown-conditions", "flag")
-    mean = read_json(Path("best.json"))["meta"]["mean"][1]
     assert flagged["flags"].to_pylist() == ["psfdepth_r unknown: training's mean"] * 3
-    assert flagged["psfdepth_r"].to_pylist() == pytest.approx([mean] * 3)
-    told = run(*options, "--condition", f"psfdepth_r={mean}")
+    assert flagged["psfdepth_r"].to_pylist() == pytest.approx([MEAN[1]] * 3)
+    told = run(*options, "--condition", f"psfdepth_r={MEAN[1]}")
     assert told["logit"].to_pylist() == flagged["logit"].to_pylist()
     assert told["flags"].null_count == 3
 

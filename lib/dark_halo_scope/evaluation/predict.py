@@ -186,8 +186,8 @@ def _condition(text: str) -> tuple[str, float]:
         number = float(value)
     except ValueError:
         number = np.nan
-    if not np.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with a number")
+    if not np.isfinite(number) or number < 0 or (number == 0 and name != "ebv"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with a positive number")
     return name, number
 
 
@@ -256,7 +256,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     request = image_request(files) if arguments.coords is None else coordinate_request(arguments.coords)
     made = ["logit", "score", *probabilities, "brickname", "flags", "reason"]
     refuse_taken_columns(request.rows, made, str(arguments.coords or "The list of images"))
-    conditions = _conditions(request, survey, arguments, settings, model.settings.meta_columns, card["meta"]["mean"])
+    conditions = _conditions(
+        request, survey, arguments, settings, model.settings.meta_columns, model.meta_mean.tolist()
+    )
 
     predict = predictor(model, preprocess, resolve_device(arguments.device), settings.batch)
     with ExitStack() as stack:
@@ -276,7 +278,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             if path is not None
         ]
         write_provenance(arguments.output, MODULE, settings, inputs, started)
-    _logger.info("%s: %s", arguments.output, summary(request.reasons))
+    nothing = all(reason is not None for reason in request.reasons)
+    _logger.log(logging.WARNING if nothing else logging.INFO, "%s: %s", arguments.output, summary(request.reasons))
 
 
 def _conditions(

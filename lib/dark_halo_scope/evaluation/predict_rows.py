@@ -78,7 +78,7 @@ def look_up(
     """
     known_N = np.isfinite(request.ra)
     brickname: list[str | None] = [None] * len(request)
-    values = {name: column_numbers(request.rows, name) for name in names}
+    values = {name: _plausible(name, column_numbers(request.rows, name)) for name in names}
     if bricks is not None and known_N.any():
         at_K, row_K = bricks.rows_at(request.ra[known_N], request.dec[known_N])
         for index, name, row in zip(np.flatnonzero(known_N), at_K, row_K, strict=True):
@@ -91,6 +91,11 @@ def look_up(
     for name, value_N in values.items():
         value_N[~np.isfinite(value_N)] = given.get(name, np.nan)
     return Conditions(brickname, values)
+
+
+def _plausible(name: str, value_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values with NaN where they are none: catalogues write 0 or -99 for what they do not know."""
+    return np.where(value_N >= 0 if name == "ebv" else value_N > 0, value_N, np.nan)
 
 
 def settle_unknown(
