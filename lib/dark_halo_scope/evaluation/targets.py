@@ -41,7 +41,10 @@ _REAL = ("real_resnet18",)
 _ON_PAIRS = "positives against controls of the gate dataset's test split"
 _ON_INJECTIONS = f"{_ON_PAIRS}; arcs are injected"
 _ON_VALIDATION = "the validation split, in training; one epoch, no interval"
-_ON_LENSES = "known lenses of the survey's own lens catalogue, cutouts of the cutout service"
+_ON_LENSES = (
+    "known lenses by cutouts of the cutout service; Tier-A are lists that machine learning made of the same images, so "
+    "that recall on them is circular"
+)
 _REAL_TEST = "test split of real images that chose nothing"
 
 #: Resolved lenses of the handoff: theta_E / PSF of at least 0.5, as strata of stratified_fpr.csv.
