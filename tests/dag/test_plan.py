@@ -44,6 +44,11 @@ def fresh(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Check
     return make_checkout(project_root, tmp_path_factory.mktemp("plan") / "checkout", survey="mini")
 
 
+def test_anchors_are_fetched_without_any_dataset(fresh: Checkout) -> None:
+    rules = {"describe_survey", "match_lenses", "list_anchors", "fetch_cutouts"}
+    assert fresh.planned("results/anchors/cutouts.json") == rules
+
+
 def test_the_main_job_on_the_embedded_survey_is_these_rules(fresh: Checkout) -> None:
     assert fresh.planned(MAIN_JOB) == MAIN_RULES
 
