@@ -89,6 +89,7 @@ def stratified_rates(table: ScoreTable, settings: FprSettings) -> Iterator[dict[
     ranked = _ranked(table, rng)
     everything = {False: ranked.positive, True: ranked.negative}
     whole = {is_negative: _side(ranked, rows, settings) for is_negative, rows in everything.items()}
+    whole_survey = _survey(ranked, ranked.negative, settings)
     for stratum in strata(ranked.table, settings):
         sides = []
         for is_negative, restricting in ((False, "positives"), (True, "negatives")):
@@ -99,8 +100,10 @@ def stratified_rates(table: ScoreTable, settings: FprSettings) -> Iterator[dict[
                 sides.append(_side(ranked, chosen if hard else chosen & everything[is_negative], settings))
             else:
                 sides.append(whole[is_negative])
-        rows = ranked.negative & stratum.rows if stratum.restricts in ("negatives", "both") else ranked.negative
-        yield _row(stratum, sides[0], sides[1], _survey(ranked, rows), ranked, settings, rng)
+        survey = whole_survey
+        if stratum.restricts in ("negatives", "both"):
+            survey = _survey(ranked, ranked.negative & stratum.rows, settings)
+        yield _row(stratum, sides[0], sides[1], survey, ranked, settings, rng)
 
 
 def strata(table: ScoreTable, settings: FprSettings) -> Iterator[Stratum]:
@@ -219,12 +222,16 @@ class _Survey:
 
     score: FloatArray
     weight: FloatArray
-    rows: NDArray[np.intp]
+    weights_GK: NDArray[np.float32] | None
 
 
-def _survey(ranked: Ranked, rows: Mask) -> _Survey:
+def _survey(ranked: Ranked, rows: Mask, settings: FprSettings) -> _Survey:
     chosen = np.flatnonzero(rows & np.isfinite(ranked.weight))
-    return _Survey(ranked.table.score[chosen], ranked.weight[chosen], chosen)
+    weight = ranked.weight[chosen]
+    weights = None
+    if settings.bootstraps and len(chosen):
+        weights = resampling.count(ranked.group[chosen], ranked.level[chosen], ranked.levels, weight)
+    return _Survey(ranked.table.score[chosen], weight, weights)
 
 
 def _row(
@@ -351,10 +358,9 @@ def _survey_bootstrap(
     positive: Side, survey: _Survey, ranked: Ranked, settings: FprSettings, rng: np.random.Generator
 ) -> dict[str, Interval | None]:
     """Intervals of weighted rates: the threshold of the resampled positives, the weights of the resampled negatives."""
-    if positive.counts_GK is None or not len(survey.rows):
+    if positive.counts_GK is None or survey.weights_GK is None:
         return {}
-    weighted = resampling.count(ranked.group[survey.rows], ranked.level[survey.rows], ranked.levels, survey.weight)
-    return _intervals(resampling.grouped(positive.counts_GK, weighted, ranked.exact), settings, rng, ())
+    return _intervals(resampling.grouped(positive.counts_GK, survey.weights_GK, ranked.exact), settings, rng, ())
 
 
 def _intervals(
