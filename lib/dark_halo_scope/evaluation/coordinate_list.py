@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dark_halo_scope.catalogue.crossmatch import groups_within
 from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.survey.cutout_service import position_reason
 
 NOT_A_NUMBER = "position is not a number in degrees"
-OUT_OF_RANGE = "position is out of range"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,10 @@ def read_coordinates(path: Path) -> CoordinateList:
     if not rows.num_rows:
         raise BadInputError(f"{path} has no rows; give at least one position.")
     ra_N, dec_N = (_numbers(rows[name].to_pylist()) for name in columns)
-    reasons = [position_reason(ra, dec) for ra, dec in zip(ra_N, dec_N, strict=True)]
+    reasons = [
+        position_reason(ra, dec) if np.isfinite([ra, dec]).all() else NOT_A_NUMBER
+        for ra, dec in zip(ra_N, dec_N, strict=True)
+    ]
     valid_N = np.array([reason is None for reason in reasons])
     return CoordinateList(rows, np.where(valid_N, ra_N, np.nan), np.where(valid_N, dec_N, np.nan), reasons)
 
@@ -85,13 +88,6 @@ def _numbers(texts: Sequence[str | None]) -> NDArray[np.float64]:
         except ValueError:
             continue
     return values
-
-
-def position_reason(ra: float, dec: float) -> str | None:
-    """Why degrees are no position, None where they are."""
-    if not (np.isfinite(ra) and np.isfinite(dec)):
-        return NOT_A_NUMBER
-    return None if 0.0 <= ra < 360.0 and abs(dec) <= 90.0 else OUT_OF_RANGE
 
 
 def column_numbers(rows: pa.Table, name: str) -> NDArray[np.float64]:
