@@ -48,15 +48,16 @@ def refuse_other_survey(description: Path, survey: str) -> None:
 
 
 def datasets_of(*sources: str) -> str:
-    """Wildcard constraint: the datasets that are built here (`build`), that exist already (`existing`), or whose
-    galaxies are parents as they are (`parent`)."""
+    """Wildcard constraint: the datasets that are built here (`build`), that exist already (`existing`), whose galaxies
+    are parents as they are (`parent`), or of real lenses and galaxies that are none (`real`).
+    """
     names = [name for name, file in CONFIG.datasets.items() if file.source in sources]
     # Without any, a pattern that nothing matches.
     return "|".join(names) or "(?!)"
 
 
 def finished_datasets() -> list[str]:
-    """Every dataset packed, and the page of each that has arcs.
+    """Every dataset packed, and the page of each that has injected arcs.
 
     Parents only of an embedded survey: on DR10 they are 20 million galaxies, 1.5 TB, which are asked for by name or by
     who learns from them.
@@ -67,7 +68,9 @@ def finished_datasets() -> list[str]:
         for name, file in CONFIG.datasets.items()
         if embedded or file.source != "parent"
         for artifact in (
-            ["packed.json"] if file.source == "parent" else ["packed.json", "page.png"]
+            ["packed.json", "page.png"]
+            if file.source in ("build", "existing")
+            else ["packed.json"]
         )
     ]
 

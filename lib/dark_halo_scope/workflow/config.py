@@ -12,6 +12,7 @@ from dark_halo_scope.catalogue.negative_pool_config import (
     NegativePoolSettings,
     NegativeSampleSettings,
 )
+from dark_halo_scope.catalogue.positive_config import PositiveSettings
 from dark_halo_scope.core.config import Settings, validate
 from dark_halo_scope.core.errors import ConfigError
 from dark_halo_scope.evaluation.anchor_config import AnchorEvaluationSettings
@@ -28,6 +29,7 @@ from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.negative_config import NegativeSettings
 from dark_halo_scope.injection.parent_config import ParentStampSettings
+from dark_halo_scope.injection.real_config import RealImageSettings
 from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stored_config import StoredSettings
@@ -67,6 +69,7 @@ class SurveyFile(Settings):
     confusers: ConfuserSettings = ConfuserSettings()
     negative_pool: NegativePoolSettings = NegativePoolSettings()
     negative_pool_gates: NegativePoolGateSettings = NegativePoolGateSettings()
+    positives: PositiveSettings = PositiveSettings()
     negatives: NegativeSampleSettings = NegativeSampleSettings()
     sources: SourceCheckSettings = SourceCheckSettings()
     paper: PaperSettings = PaperSettings()
@@ -82,12 +85,13 @@ class SurveyFile(Settings):
 
 
 class DatasetFile(Settings):
-    """config/datasets/<name>.yaml: stamps that are built here, that exist already, or parents as they are."""
+    """config/datasets/<name>.yaml: stamps built here or that exist already, parents as they are, or real lenses."""
 
-    source: Literal["build", "existing", "parent"] = "build"
+    source: Literal["build", "existing", "parent", "real"] = "build"
     manifest: ManifestSettings | None = None
     stored: StoredSettings | None = None
     parent: ParentStampSettings | None = None
+    real: RealImageSettings | None = None
     stamps: StampSettings = StampSettings()
     negatives: NegativeSettings | None = None
     quality: DatasetCheckSettings = DatasetCheckSettings()
@@ -98,7 +102,7 @@ class DatasetFile(Settings):
 
     @model_validator(mode="after")
     def _section_of_source(self) -> "DatasetFile":
-        section = {"build": "manifest", "existing": "stored", "parent": "parent"}[self.source]
+        section = {"build": "manifest", "existing": "stored", "parent": "parent", "real": "real"}[self.source]
         if getattr(self, section) is None:
             raise ValueError(f"source: {self.source} needs the section `{section}`")
         return self
