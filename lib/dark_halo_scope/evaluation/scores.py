@@ -44,6 +44,14 @@ CARRIED = (
     "nobs_z",
     "pool",
     "confuser_category",
+    "tier",
+    "sample_weight",
+    "discovery",
+    "refs",
+    "type",
+    "type_bin",
+    "nobs_z_bin",
+    "mag_r",
 )
 
 # A row group for each forward pass would make a footer that takes more memory than the scores.

@@ -25,6 +25,7 @@ from dark_halo_scope.evaluation.fpr_config import FprSettings
 from dark_halo_scope.evaluation.mining_config import MiningSettings
 from dark_halo_scope.evaluation.performance_config import PerformanceSettings
 from dark_halo_scope.evaluation.realism_config import RealismSettings
+from dark_halo_scope.evaluation.validation_config import FreezeSettings, ValidationSettings
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.negative_config import NegativeSettings
@@ -150,6 +151,8 @@ class GenerationFile(Settings):
     completeness: CompletenessSettings = CompletenessSettings()
     anchors: AnchorEvaluationSettings = AnchorEvaluationSettings()
     realism: RealismSettings = RealismSettings()
+    validation: ValidationSettings = ValidationSettings()
+    freeze: FreezeSettings = FreezeSettings()
     errors_page: ErrorsPageSettings = ErrorsPageSettings()
 
     @field_validator("stages", mode="before")
