@@ -1,6 +1,7 @@
 """What packing promises: row i describes image i, nothing bad gets in, and what stays out is counted."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from dark_halo_scope.core.manifest import load_manifest
 from dark_halo_scope.images.codec import decode_stamp, encode_stamp
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.images.pack import _write_rows, main, pack, plan
-from dark_halo_scope.images.packed import open_packed
+from dark_halo_scope.images.packed import has_pairs, image_batches, open_packed
 from dark_halo_scope.injection.schema import hard_negative_column, stamp_schema
 from stamp_scene import SIZE, as_control, stamp_rows, write_negatives, write_stamps
 
@@ -275,3 +276,39 @@ def test_types_of_rows_survive(tmp_path: Path) -> None:
     packed = open_packed(_pack(tmp_path, stamp_rows(20)), "train")
     assert packed.rows.schema.field("theta_e_arcsec").type == pa.float64()
     assert packed.rows.schema.field("healpix_128").type == pa.int64()
+
+
+def _sky_rows(count: int = 40) -> list[dict]:
+    """Lenses of the sky and galaxies without arcs among them: one image a row."""
+    rows = [row | {"ctrl_stamp_npz": None, "hardneg_stamp_npz": None} for row in stamp_rows(count)]
+    return [as_control(row | {"ctrl_stamp_npz": row["stamp_npz"]}) if i % 4 else row for i, row in enumerate(rows)]
+
+
+def test_lenses_of_the_sky_are_packed_without_controls_or_hard_negatives(tmp_path: Path) -> None:
+    rows = _sky_rows()
+    by_task = {row["task_id"]: row for row in rows}
+    output = _pack(tmp_path, rows, facts={"pairs": False}, change=lambda table: table.drop_columns(BLOBS[1:]))
+    manifest = load_manifest(output)
+    assert manifest.facts["kinds"] == ["positive"]
+    assert not has_pairs(manifest)
+    assert not list(Path(manifest.uri).rglob("control.npy"))
+    total = Counter()
+    for split in ("train", "val", "test"):
+        packed = open_packed(output, split)
+        assert not packed.pairs
+        assert packed.control.shape == packed.hard_negative.shape == (0, 3, SIZE, SIZE)
+        assert packed.extra == {}
+        for rows_of, images in ((packed.rows, packed.positive), (packed.negative_rows, packed.negative)):
+            assert len(images) == rows_of.num_rows
+            for row, image in zip(rows_of.to_pylist(), images, strict=True):
+                expected = decode_stamp(by_task[row["task_id"]]["stamp_npz"]).astype(np.float16)
+                np.testing.assert_array_equal(image, expected)
+        total.update(positive=len(packed), negative=packed.negative_rows.num_rows)
+    assert total == {"positive": 10, "negative": 20}, "replicates of a galaxy without an arc are one image"
+    with pytest.raises(BadInputError, match="no images of the kind 'control'"):
+        next(image_batches(manifest, "train", ["control"], 8))
+
+
+def test_hard_negatives_cannot_be_asked_of_lenses_of_the_sky(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="extra_hard_negatives"):
+        _pack(tmp_path, _sky_rows(), {"extra_hard_negatives": ["pixels"]}, facts={"pairs": False})

@@ -158,18 +158,29 @@ def _places(batch: pa.RecordBatch, number: int, start: int) -> Places:
 
 
 def pack(
-    paths: Sequence[Path], prefix: Path, settings: PackSettings, negative_paths: Sequence[Path] = ()
+    paths: Sequence[Path],
+    prefix: Path,
+    settings: PackSettings,
+    negative_paths: Sequence[Path] = (),
+    pairs: bool = True,
 ) -> tuple[Plan, pa.Schema]:
     """Write the arrays and rows of every split below `prefix`.
 
     A stamp that turns out unreadable, not finite or beyond float16 is excluded and its split written again, which in a
     dataset that passed its check does not happen.
 
+    Args:
+        paths: stamp files.
+        prefix: folder of the arrays.
+        settings: of the arrays.
+        negative_paths: files of negatives.
+        pairs: whether positives have controls and hard negatives; lenses of the sky have none.
+
     Raises:
-        BadInputError: see `plan`.
+        BadInputError: see `plan`; or hard negatives are asked for where there are no pairs.
         CorruptDataError: a file's rows changed since they were planned.
     """
-    columns = _blob_columns(settings)
+    columns = _blob_columns(settings, pairs)
     chosen = plan(paths, list(columns.values()), negative_paths)
     files = [*paths, *negative_paths]
     groups = [
@@ -189,8 +200,14 @@ def pack(
     return chosen, schema
 
 
-def _blob_columns(settings: PackSettings) -> dict[str, str]:
+def _blob_columns(settings: PackSettings, pairs: bool) -> dict[str, str]:
     """Array kind -> blob column."""
+    if not pairs:
+        if settings.extra_hard_negatives:
+            raise BadInputError(
+                "Lenses of the sky have no hard negatives of their own; drop pack.extra_hard_negatives."
+            )
+        return {IMAGE_KINDS[0]: "stamp_npz"}
     columns = dict(zip(IMAGE_KINDS, ("stamp_npz", "ctrl_stamp_npz", "hardneg_stamp_npz"), strict=True))
     extra = {f"hard_negative_{kind}": hard_negative_column(kind) for kind in settings.extra_hard_negatives}
     return columns | extra
@@ -345,7 +362,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     inputs = [arguments.stamps, arguments.quality, *arguments.negatives]
     with attempt(arguments.output, KIND, MODULE, settings, inputs, arguments.data_root) as work:
         confusers = [path for manifest in negatives for path in verified_paths(manifest)]
-        packed, schema = pack(verified_paths(stamps), work.prefix, settings, confusers)
+        # Who made the stamps knows whether positives have partners.
+        paired = bool(stamps.facts.get("pairs", True))
+        packed, schema = pack(verified_paths(stamps), work.prefix, settings, confusers, paired)
         pairs, others = ({split: len(p) for split, p in group.items()} for group in (packed.pairs, packed.negatives))
         for reason, count in sorted(packed.excluded.items()):
             _logger.info("Left out %d rows: %s", count, reason)
@@ -361,7 +380,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "negative_kinds": _kinds(work.prefix),
                 "size": packed.size,
                 "bands": BANDS,
-                "kinds": list(_blob_columns(settings)),
+                "kinds": list(_blob_columns(settings, paired)),
                 "excluded": dict(sorted(packed.excluded.items())),
             },
         )

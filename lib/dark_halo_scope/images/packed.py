@@ -2,7 +2,8 @@
 
 Shape legend: N pairs, M negatives that are no pair's control, 3 bands g, r, z, H rows, W columns. Pixels are
 nanomaggies, float16. Row i of `rows.parquet` describes image i of every array of pairs, row i of
-`negative_rows.parquet` image i of `negative.npy`; both are sorted by task_id.
+`negative_rows.parquet` image i of `negative.npy`; both are sorted by task_id. Lenses of the sky have neither a control
+nor hard negatives: of them there is `positive.npy` alone (`has_pairs`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ class PackedSplit:
     positive, control, hard_negative: (N, 3, H, W) pairs, and `rows` (N).
     negative: (M, 3, H, W) unpaired controls and confusers, and `negative_rows` (M), whose `control_kind` says which.
     extra: further kinds of hard negatives of the pairs, by name.
+    pairs: False where no positive has a control or a hard negative; then these arrays are (0, 3, H, W).
     """
 
     positive: Array
@@ -44,6 +46,7 @@ class PackedSplit:
     negative: Array
     negative_rows: pa.Table
     extra: Mapping[str, Array] = field(default_factory=dict)
+    pairs: bool = True
 
     def __len__(self) -> int:
         return self.rows.num_rows
@@ -64,13 +67,20 @@ def open_packed(manifest_path: Path, split: str) -> PackedSplit:
     manifest = load_manifest(manifest_path, KIND)
     check_split(manifest, split)
     arrays = {kind: open_images(manifest, split, kind) for kind in manifest.facts["kinds"]}
+    nothing = arrays[IMAGE_KINDS[0]][:0]
     return PackedSplit(
-        **{kind: arrays.pop(kind) for kind in IMAGE_KINDS},
+        **{kind: arrays.pop(kind, nothing) for kind in IMAGE_KINDS},
         rows=aligned_rows(manifest, f"{split}/{ROWS}", image_count(manifest, split, IMAGE_KINDS[0])),
         negative=open_images(manifest, split, NEGATIVE),
         negative_rows=aligned_rows(manifest, f"{split}/{NEGATIVE_ROWS}", image_count(manifest, split, NEGATIVE)),
         extra={kind.removeprefix("hard_negative_"): array for kind, array in arrays.items()},
+        pairs=has_pairs(manifest),
     )
+
+
+def has_pairs(manifest: Manifest) -> bool:
+    """Whether the positives of packed images have controls and hard negatives of their own."""
+    return "control" in manifest.facts["kinds"]
 
 
 @dataclass(frozen=True)
@@ -129,8 +139,14 @@ def open_images(manifest: Manifest, split: str, kind: str) -> Array:
     """One array of a split, (N, 3, H, W), as a read-only memory map.
 
     Raises:
-        as `mapped_array` does.
+        BadInputError: packed images have no such kind.
+        CorruptDataError: see `mapped_array`.
     """
+    if kind not in (*manifest.facts["kinds"], NEGATIVE):
+        raise BadInputError(
+            f"{manifest.uri} has no images of the kind {kind!r}; it has {', '.join(manifest.facts['kinds'])} and "
+            f"{NEGATIVE}."
+        )
     image = (len(manifest.facts["bands"]), manifest.facts["size"], manifest.facts["size"])
     array: Array = mapped_array(manifest, array_name(split, kind), (image_count(manifest, split, kind), *image))
     return array
