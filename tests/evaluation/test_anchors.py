@@ -15,6 +15,7 @@ from dark_halo_scope.core.manifest import attempt, load_manifest, verified_path
 from dark_halo_scope.evaluation import evaluate_anchors, score_anchors
 from dark_halo_scope.evaluation.anchor_config import AnchorEvaluationSettings
 from dark_halo_scope.evaluation.anchors import (
+    COMPARED,
     Threshold,
     anchor_table,
     comparison_samples,
@@ -24,10 +25,14 @@ from dark_halo_scope.evaluation.anchors import (
     thresholds,
 )
 from dark_halo_scope.evaluation.score_table import read_scores
+from dark_halo_scope.evaluation.target_metrics import Keys
+from dark_halo_scope.evaluation.target_values import value_of
+from dark_halo_scope.evaluation.targets import TARGETS
 from dark_halo_scope.images.cutouts import Stored, write_cutouts
 
 from . import toys
 from .packed_files import write_model
+from .score_rows import negative_rows, write_scores
 
 SETTINGS = AnchorEvaluationSettings()
 HALF = Threshold("p0.5", 0.5)
@@ -165,6 +170,19 @@ def test_contamination_is_the_share_of_each_kind_of_galaxy_above_the_same_thresh
         "negative spiral": (2, 2),
         "hard_negative": (1, 1),
     }
+
+
+def test_confusers_are_compared_under_the_names_that_targets_read(tmp_path: Path) -> None:
+    reported = next(target.metric for target in TARGETS if target.name == "publication_confusers_reported")
+    assert isinstance(reported, Keys)
+    categories = [key.removeprefix("confuser ") for key in reported.keys]
+    # Every other negative is of N1 and has no category.
+    of_rows = pa.array([*categories, *[None] * len(categories)], pa.string())
+    rows = negative_rows(len(of_rows), confuser_category=of_rows)
+    table = read_scores(load_manifest(write_scores(tmp_path / "test.json", rows)), labels=tuple(COMPARED))
+    contamination = measure_anchors(anchors(), {}, comparison_samples(table), [HALF], SETTINGS)["contamination"]
+    assert [contamination[key]["p0.5"]["n"] for key in reported.keys] == [1] * len(categories)
+    assert value_of(reported, {"anchors": {"contamination": contamination}}).value == len(categories)
 
 
 def test_the_auc_of_a_group_is_that_of_its_anchors_against_the_controls() -> None:

@@ -12,7 +12,7 @@ from dark_halo_scope.core.manifest import Manifest
 from dark_halo_scope.evaluation.gate_check import sealed
 from dark_halo_scope.evaluation.intervals import clopper_pearson
 from dark_halo_scope.evaluation.measure_targets import main, measure
-from dark_halo_scope.evaluation.target_metrics import At, Where
+from dark_halo_scope.evaluation.target_metrics import At, Largest, Where
 from dark_halo_scope.evaluation.target_numbers import (
     Number,
     as_number,
@@ -233,10 +233,20 @@ def test_the_easiest_stratum_bounds_the_rate_of_all_from_below() -> None:
     assert "res[1.4,2) rests on fewer than 10 of 804" in number.status
 
 
-def test_an_axis_without_cells_is_no_surface() -> None:
-    marginals: dict[str, Any] = {"theta_e_arcsec": {"p=0.5": []}, "psfsize_r": {"p=0.5": []}, "psfdepth_r": {}}
-    result = judged("handoff_completeness_surfaces", {"completeness": {"marginals": marginals}})
-    assert (result["value"], result["verdict"]) == (2, "not met")
+def test_an_axis_without_a_cell_that_was_measured_is_no_surface() -> None:
+    empty = entry(None) | {"interval": None}
+    marginals: dict[str, Any] = {
+        "theta_e_arcsec": {"p=0.5": [empty, entry(0.4)]},
+        "psfsize_r": {"p=0.5": [empty, empty]},
+        "psfdepth_r": {"p=0.5": []},
+    }
+    artifacts = {"completeness": {"marginals": marginals}}
+    result = judged("handoff_completeness_surfaces", artifacts)
+    assert (result["value"], result["verdict"]) == (1, "not met")
+    marginals |= {key: {"p=0.5": [entry(0.4)]} for key in marginals}
+    assert judged("handoff_completeness_surfaces", artifacts)["verdict"] == "met"
+    marginals["psfsize_r"] = {}
+    assert judged("handoff_completeness_surfaces", artifacts)["value"] == 2
 
 
 def test_validation_and_test_agree_where_the_interval_of_their_difference_holds_zero() -> None:
@@ -273,6 +283,22 @@ def test_the_worst_confuser_counts_and_one_that_is_missing_leaves_no_number() ->
     del shares["confuser blue_clumpy"]
     assert judged("minimum_contaminant_fpr", {"anchors": {"contamination": shares}})["verdict"] == "not measurable"
     assert judged("publication_confusers_reported", {"anchors": {"contamination": shares}})["value"] == 3
+
+
+def test_a_small_confuser_class_that_may_be_the_worst_leaves_the_target_undecided() -> None:
+    metric = find("minimum_contaminant_fpr").metric
+    assert isinstance(metric, Largest)
+    shares = {key: {"p0.5": entry(0.06, 0.05, 0.07, n=1000)} for key in metric.keys}
+    assert judged("minimum_contaminant_fpr", {"anchors": {"contamination": shares}})["verdict"] == "met"
+    shares[metric.keys[0]] = {"p0.5": entry(0.05, 0.001, 0.25, n=20)}
+    result = judged("minimum_contaminant_fpr", {"anchors": {"contamination": shares}})
+    assert (result["value"], result["interval"], result["verdict"]) == (0.06, [0.05, 0.25], "undecided")
+
+
+def test_a_gate_that_was_not_measured_may_pass() -> None:
+    unknown = entry(None) | {"bound": "at most", "threshold": 0.6, "weight": "critical", "passed": False}
+    result = judged("critical_gates", {"gates": {"gates": GATES | {"G2": unknown, "G4": unknown}}})
+    assert (result["value"], result["interval"], result["verdict"]) == (1, [1, 3], "undecided")
 
 
 def write_generation(folder: Path, name: str = "gen5_prime", weights: str = "a" * 64) -> list[Path]:

@@ -27,6 +27,8 @@ CIRCULAR = "machine_learning_this_survey"
 #: Columns with this prefix are tier schemes, each kept apart by its name.
 TIER_PREFIX = "tier_"
 UNKNOWN = "unknown"
+#: What negatives are told apart by: column of their scores -> how a sample of one of its values is called.
+COMPARED = {"control_kind": "negative", "confuser_category": "confuser"}
 #: What anchors.csv holds of each anchor that was scored, where its list says it.
 TABLE_COLUMNS = (
     *("name", "ra", "dec", "tier_grade", "tier_gen5_prime", "stress", "discovery", "theta_e_arcsec", "split"),
@@ -236,16 +238,17 @@ def _quantiles(scores_N: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def comparison_samples(table: ScoreTable) -> dict[str, NDArray[np.float64]]:
-    """Scores in p of images that are no lenses, by kind; negatives also by their class.
+    """Scores in p of images that are no lenses, by kind; negatives also by their class and their confuser category.
 
-    A galaxy's control counts once, however many arcs the galaxy bears.
+    A galaxy's control counts once, however many arcs the galaxy bears. The score table was read with `COMPARED`.
     """
-    codes_N, classes = table.labels.get("control_kind", (np.full(len(table), -1, np.int16), ()))
     found = {"control": table.score[(table.kind == CONTROL) & ~table.repeated]}
     found["hard_negative"] = table.score[table.kind == HARD_NEGATIVE]
     negative_N = table.kind == NEGATIVE
     found["negative"] = table.score[negative_N]
-    found |= {f"negative {name}": table.score[negative_N & (codes_N == code)] for code, name in enumerate(classes)}
+    for column_name, prefix in COMPARED.items():
+        codes_N, names = table.labels.get(column_name, (np.full(len(table), -1, np.int16), ()))
+        found |= {f"{prefix} {name}": table.score[negative_N & (codes_N == code)] for code, name in enumerate(names)}
     return {name: scores for name, scores in found.items() if len(scores)}
 
 

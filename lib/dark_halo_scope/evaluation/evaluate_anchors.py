@@ -14,7 +14,7 @@ from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.files import read_json, write_text
 from dark_halo_scope.core.manifest import load_manifest, verified_path, write_result
 from dark_halo_scope.evaluation.anchor_config import AnchorEvaluationSettings
-from dark_halo_scope.evaluation.anchors import anchor_table, comparison_samples, measure_anchors, thresholds
+from dark_halo_scope.evaluation.anchors import COMPARED, anchor_table, comparison_samples, measure_anchors, thresholds
 from dark_halo_scope.evaluation.score_table import read_scores
 
 MODULE = "dark_halo_scope.evaluation.evaluate_anchors"
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     measured = measure_anchors(
         rows,
         anchors.facts.get("excluded", {}),
-        comparison_samples(read_scores(compared, labels=("control_kind",))),
+        comparison_samples(read_scores(compared, labels=tuple(COMPARED))),
         thresholds(settings.probabilities, performance["operating_points"]),
         settings,
     )

@@ -99,7 +99,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Largest:
-    """The largest of one number over named parts of an artifact; one that is not measurable leaves none."""
+    """The largest of one number over named parts of an artifact; one that is not measurable leaves none.
+
+    Its interval is that of the largest, whichever part it is: from the highest lower bound to the highest upper one.
+    """
 
     artifact: str
     steps: tuple[Step, ...]
@@ -120,7 +123,7 @@ class Largest:
 
 @dataclass(frozen=True)
 class Keys:
-    """How many of the named parts an artifact reports; an empty one is none."""
+    """How many of the named parts an artifact reports; one without any number that was measured is none."""
 
     artifact: str
     steps: tuple[Step, ...]

@@ -1,5 +1,7 @@
 """The number that each kind of metric stands for, out of what was measured of a generation."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import singledispatch
 from typing import Any
 
@@ -91,8 +93,13 @@ def _difference(metric: Difference, artifacts: Artifacts) -> Number:
 @value_of.register
 def _largest(metric: Largest, artifacts: Artifacts) -> Number:
     numbers = [number_at(artifacts, metric.artifact, (*metric.steps, key, *metric.below)) for key in metric.keys]
-    missing = (number for number in numbers if number.value is None)
-    return next(missing, max(numbers, key=lambda number: number.value or 0.0))
+    if missing := [number for number in numbers if number.value is None]:
+        return missing[0]
+    largest = max(numbers, key=lambda number: number.value or 0.0)
+    # A part of few images, whose own value is small, may be the largest in truth.
+    ends = [number.interval for number in numbers if number.interval is not None]
+    interval = (max(low for low, _ in ends), max(high for _, high in ends)) if len(ends) == len(numbers) else None
+    return replace(largest, interval=interval)
 
 
 @value_of.register
@@ -100,7 +107,14 @@ def _keys(metric: Keys, artifacts: Artifacts) -> Number:
     part = part_at(artifacts, metric.artifact, metric.steps)
     if isinstance(part, Number):
         return part
-    return Number(sum(bool(part.get(key)) for key in metric.keys), len(metric.keys), None, MEASURED)
+    return Number(sum(_reports(part.get(key)) for key in metric.keys), len(metric.keys), None, MEASURED)
+
+
+def _reports(part: Any) -> bool:
+    """Whether any number below has a value: cells that are all empty report nothing."""
+    if isinstance(part, Mapping):
+        return part["value"] is not None if "value" in part else any(map(_reports, part.values()))
+    return isinstance(part, list) and any(map(_reports, part))
 
 
 @value_of.register
@@ -110,7 +124,8 @@ def _gates_passed(metric: GatesPassed, artifacts: Artifacts) -> Number:
         return part
     gates = [gate for gate in part.values() if gate["weight"] in metric.weights]
     verdicts = [judge(as_number(gate), gate["bound"], gate["threshold"])[0] for gate in gates]
-    sure, possible = verdicts.count("met"), verdicts.count("met") + verdicts.count("undecided")
+    # A gate that could not be measured may pass as well as not.
+    sure, possible = verdicts.count("met"), len(verdicts) - verdicts.count("not met")
     return Number(sum(gate["passed"] for gate in gates), len(gates), (sure, possible), MEASURED)
 
 
