@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.files import read_json
+from dark_halo_scope.evaluation.fpr_config import MIN_POSITIVES
 from dark_halo_scope.evaluation.gate_check import SEAL, seal
 from dark_halo_scope.evaluation.intervals import clopper_pearson
 from dark_halo_scope.evaluation.metrics import MIN_FALSE_POSITIVES
@@ -32,6 +33,7 @@ OF_GENERATION = (
     "calibration",
     "completeness",
     "anchors",
+    "validation",
 )
 OF_STAGE = ("best", "history")
 
@@ -140,6 +142,9 @@ def part_at(artifacts: Artifacts, artifact: str, steps: Sequence[Step]) -> Any:
 def as_number(entry: Any) -> Number:
     """A number from an entry with value, n, interval and status, or from a plain number.
 
+    Where an entry has an interval from resampling hosts too, the number's interval spans both: an exact binomial
+    interval takes images of one galaxy for independent, and a bootstrap ends at 0 where nothing was found.
+
     Raises:
         CorruptDataError: it is neither.
     """
@@ -148,6 +153,9 @@ def as_number(entry: Any) -> Number:
         otherwise = "without a value" if value is None else MEASURED
         status = str(entry.get("status") or entry.get("reason") or otherwise)
         pair = None if interval is None else _pair(interval)
+        if pair is not None and entry.get("host_interval") is not None:
+            low, high = _pair(entry["host_interval"])
+            pair = min(pair[0], low), max(pair[1], high)
         if value is None or status != MEASURED:
             # An artifact may give a number beside the reason why it proves nothing; an interval stays true.
             return Number(None, entry.get("n"), pair, _because(status))
@@ -197,7 +205,10 @@ def smallest_rate(artifacts: Artifacts, column: str, strata: Sequence[str]) -> N
     least = min(rows, key=lambda row: int(row[f"{column}_k"]))
     n, interval = int(least["N"]), (float(least[f"{column}_low"]), float(least[f"{column}_high"]))
     if not least[column]:
-        why = f"{column} of {least['stratum']} rests on fewer than {MIN_FALSE_POSITIVES} of {n} negatives"
+        few = f"{least['P']} positives"
+        if int(least["P"]) >= MIN_POSITIVES:
+            few = f"fewer than {MIN_FALSE_POSITIVES} of {n} negatives"
+        why = f"{column} of {least['stratum']} rests on {few}"
         return Number(None, n, interval, f"not measurable: {why}")
     return Number(float(least[column]), n, interval, MEASURED)
 
