@@ -52,10 +52,10 @@ def score_in_parts(
     for kind, of_kind in groupby(batches, key=lambda batch: batch.kind):
         while part := _next_part(of_kind):
             name = f"{kind}-{part[0].first:09d}"
-            found = _read_part(folder, name, made_on)
+            found = read_part(folder, name, made_on)
             if found is None:
                 found = list(score_batches(predict, part, split))
-                _write_part(folder, name, found, made_on)
+                write_part(folder, name, found, made_on)
             else:
                 resumed(sum(batch.rows.num_rows for batch in part))
             yield from found
@@ -69,7 +69,8 @@ def _next_part(batches: Iterator[ImageBatch]) -> list[ImageBatch]:
     return [first, *islice(batches, max(1, PART_IMAGES // max(1, first.rows.num_rows)) - 1)]
 
 
-def _write_part(folder: Path, name: str, scored: list[Scored], made_on: str) -> None:
+def write_part(folder: Path, name: str, scored: list[Scored], made_on: str) -> None:
+    """Write a finished part: its two files, then the marker that makes it one."""
     files = {}
     for label, tables in zip(("scored", "left_out"), zip(*scored, strict=True), strict=True):
         path = folder / f"{name}.{label}.arrow"
@@ -84,7 +85,7 @@ def _write_part(folder: Path, name: str, scored: list[Scored], made_on: str) -> 
     write_json(folder / f"{name}.json", {"files": files, "made_on": made_on})
 
 
-def _read_part(folder: Path, name: str, made_on: str) -> list[Scored] | None:
+def read_part(folder: Path, name: str, made_on: str) -> list[Scored] | None:
     """The tables of a part; None where it is not there, not whole, or of another kind of device."""
     marker = folder / f"{name}.json"
     if not marker.exists():

@@ -89,8 +89,10 @@ def score_batches(predict: Predict, batches: Iterable[ImageBatch], split: str) -
         yield kept, bad
 
 
-def write_scores(batches: Iterable[tuple[pa.Table, pa.Table]], prefix: Path) -> tuple[int, int, pa.Schema | None]:
-    """Stream scored rows into `scores.parquet` and the others into `quarantine/` below `prefix`.
+def write_scores(
+    batches: Iterable[tuple[pa.Table, pa.Table]], prefix: Path, name: str = "scores"
+) -> tuple[int, int, pa.Schema | None]:
+    """Stream scored rows into `{name}.parquet` and the others into `quarantine/` below `prefix`.
 
     Returns:
         Number of rows scored, number left out, and the scores' schema (None where there was no batch).
@@ -107,7 +109,7 @@ def write_scores(batches: Iterable[tuple[pa.Table, pa.Table]], prefix: Path) -> 
 
     try:
         for scored, bad in batches:
-            writer = writer or pq.ParquetWriter(prefix / "scores.parquet", scored.schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(prefix / f"{name}.parquet", scored.schema, compression="zstd")
             held.append(scored)
             waiting += scored.num_rows
             if waiting >= _ROW_GROUP:
@@ -121,7 +123,7 @@ def write_scores(batches: Iterable[tuple[pa.Table, pa.Table]], prefix: Path) -> 
         if writer is not None:
             writer.close()
     if quarantined:
-        write_quarantine(prefix, "scores", pa.concat_tables(quarantined))
+        write_quarantine(prefix, name, pa.concat_tables(quarantined))
     return count, sum(table.num_rows for table in quarantined), None if writer is None else writer.schema
 
 

@@ -1,0 +1,143 @@
+"""Inject lenses into galaxies of the test split and ask the frozen finder: recovery.json, one row for each injection.
+
+    frozen.json, best.json, hosts, coadds, sources -> recovery.json, `recovery.parquet`
+
+Images live from the renderer to the network and no longer. What the rows are for, the selection function, is
+`evaluation.measure_selection_function`'s. A run that is killed goes on where it was, as scoring does.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dark_halo_scope.catalogue.lens_positions import read_lens_positions
+from dark_halo_scope.core.artifacts import CHECKPOINTS
+from dark_halo_scope.core.cli import argument_parser, load_settings, run
+from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.core.files import remove_tree
+from dark_halo_scope.core.locks import lock
+from dark_halo_scope.core.manifest import attempt, load_manifest
+from dark_halo_scope.core.progress import Progress
+from dark_halo_scope.evaluation.freeze import require_frozen
+from dark_halo_scope.evaluation.recovery_parts import recover
+from dark_halo_scope.evaluation.scores import write_scores
+from dark_halo_scope.injection.recovery import known_bricks, usable_sources
+from dark_halo_scope.injection.recovery_config import FAMILIES, RecoverySettings
+from dark_halo_scope.injection.recovery_hosts import SPLIT, read_hosts
+from dark_halo_scope.injection.recovery_schema import KIND, RECOVERY_SCHEMA
+from dark_halo_scope.injection.recovery_work import RecoveryJob
+from dark_halo_scope.survey.description import load_survey
+
+MODULE = "dark_halo_scope.evaluation.inject_recovery"
+
+_logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write recovery.json and the Parquet file behind it."""
+    parser = argument_parser("Inject lenses into galaxies of the test split and score them with a frozen finder.")
+    parser.add_argument("--frozen", required=True, type=Path, help="frozen.json, the finder's card")
+    parser.add_argument("--model", required=True, type=Path, help="best.json")
+    parser.add_argument("--survey", required=True, type=Path, help="survey.json, whose file `sources` is the bank")
+    parser.add_argument("--hosts", required=True, type=Path, help="parent.json, or negatives.json of the pool")
+    parser.add_argument("--lenses", required=True, type=Path, help="lenses.json: galaxies near them are no hosts")
+    parser.add_argument("--coadds", required=True, type=Path, help="coadds.json; hosts in other bricks are left out")
+    parser.add_argument("--sources", required=True, type=Path, help="sources.json of the survey's source bank")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--threads", type=int, help="CPU threads of the network")
+    parser.add_argument("--workers", type=int, default=0, help="processes that render; 0 renders in this one")
+    parser.add_argument("--data-root", help="where the rows go (default: beside the manifest)")
+    parser.add_argument("--output", required=True, type=Path, help="recovery.json")
+    arguments = parser.parse_args(argv)
+    settings = load_settings(arguments.settings, RecoverySettings)
+    frozen = require_frozen(arguments.frozen, arguments.model)
+
+    import torch
+
+    from dark_halo_scope.evaluation.frozen_behaviour import check_behaviour
+    from dark_halo_scope.models.deploy import require_deployable
+    from dark_halo_scope.models.device import resolve_device
+    from dark_halo_scope.models.predict import predictor
+    from dark_halo_scope.models.weights import load_model
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    model, preprocess, _ = load_model(arguments.model)
+    require_deployable(preprocess.settings, arguments.model)
+    device = resolve_device(arguments.device)
+    predict = predictor(model, preprocess, device, settings.batch)
+    check_behaviour(frozen, predict)
+    hosts_manifest, coadds = load_manifest(arguments.hosts), load_manifest(arguments.coadds, "coadds")
+    counts: Counter[str] = Counter()
+    hosts = read_hosts(
+        hosts_manifest,
+        read_lens_positions(load_manifest(arguments.lenses, "lenses")),
+        known_bricks(coadds),
+        settings,
+        counts,
+    )
+    _logger.info("%d hosts: %s", hosts.num_rows, dict(counts))
+    sources = load_manifest(arguments.sources, "sources")
+    job = RecoveryJob(
+        coadds,
+        sources,
+        load_survey(arguments.survey),
+        usable_sources(arguments.sources, settings),
+        settings,
+        preprocess.size,
+    )
+    rows_in = hosts.num_rows * settings.replicates * len(settings.rungs)
+    before: list[int] = []
+    rungs: Counter[str] = Counter()
+
+    def counted(folder: Path, progress: Progress) -> Iterator[tuple[pa.Table, pa.Table]]:
+        for scored, left_out in recover(predict, hosts, job, arguments.workers, folder, device.type, before.append):
+            rungs.update({item["values"]: item["counts"] for item in pc.value_counts(scored["rung"]).to_pylist()})
+            progress.advance(scored.num_rows + left_out.num_rows)
+            yield scored, left_out
+
+    checkpoints = arguments.output.with_suffix("") / CHECKPOINTS
+    inputs = [
+        *(arguments.frozen, arguments.model, arguments.survey, arguments.hosts, arguments.lenses),
+        *(arguments.coadds, arguments.sources),
+    ]
+    with attempt(arguments.output, KIND, MODULE, settings, inputs, arguments.data_root) as work:
+        with (
+            lock(checkpoints / f"{work.run_key}.lock"),
+            Progress(rows_in, "Injecting and scoring (images)") as progress,
+        ):
+            rows_out, rows_quarantined, _ = write_scores(
+                counted(checkpoints / work.run_key, progress), work.prefix, KIND
+            )
+        if before:
+            _logger.info("%d of %d injections had been scored before.", sum(before), rows_in)
+        if not rows_out:
+            raise BadInputError(f"No host of {arguments.hosts} has usable pixels in {arguments.coadds}.")
+        work.publish(
+            rows_in=rows_in,
+            rows_out=rows_out,
+            rows_quarantined=rows_quarantined,
+            columns={field.name: str(field.type) for field in RECOVERY_SCHEMA},
+            facts={
+                "generation": frozen.generation,
+                "split": SPLIT,
+                "model_sha256": frozen.weights_sha256,
+                "frozen_sha256": frozen.sha256,
+                "thresholds": dict(frozen.thresholds),
+                "settings": settings.model_dump(mode="json"),
+                "hosts": dict(sorted(counts.items())),
+                "host_source": hosts_manifest.kind,
+                "rungs": {rung: rungs[rung] for rung in settings.rungs},
+                "families": {family: rung for family, rung in FAMILIES.items() if rung in settings.rungs},
+                "split_seed": settings.split_seed,
+            },
+        )
+        remove_tree(checkpoints)
+
+
+if __name__ == "__main__":
+    run(main)
