@@ -4,12 +4,8 @@ An NPZ holds `cutout`, (H, W, 3) in g, r, z, or `image_g`, `image_r`, `image_z`,
 0.262 arcsec, which nothing in it says. Members that are neither, such as pickled `meta_*`, are never opened.
 """
 
-import io
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +14,15 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.core.npz import MAX_MEMBER_BYTES, NpzError, npz_names
-from dark_halo_scope.images.codec import BANDS, decode_stamp
+from dark_halo_scope.core.npz import NpzError, npz_names
+from dark_halo_scope.images.codec import decode_stamp
+from dark_halo_scope.injection.cutout_npz import CUTOUT, decode_cutout
 from dark_halo_scope.survey.cutout_service import read_cutout
 
 SUFFIXES = (".fits", ".npz")
 NO_SCALE = "the file does not say its pixel scale"
 # The viewer gives at most 3000 x 3000 pixels in four bands; more is no cutout.
 MAX_FILE_BYTES = 200_000_000
-_CUTOUT = "cutout"
-_MAX_HEADER_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -90,32 +85,7 @@ def read_own_image(path: Path) -> OwnImage:
     if path.suffix.lower() == ".fits":
         return OwnImage(read_cutout(data, str(path)).image_3HW, ())
     try:
-        image_3HW = _cutout_member(data) if _CUTOUT in npz_names(data) else decode_stamp(data)
+        image_3HW = decode_cutout(data) if CUTOUT in npz_names(data) else decode_stamp(data)
     except NpzError as error:
         raise NpzError(f"{path}: {error}") from error
     return OwnImage(image_3HW, (NO_SCALE,))
-
-
-def _cutout_member(data: bytes) -> NDArray[np.float32]:
-    """`cutout` of NPZ bytes as (3, H, W). The sizes of member and array are compared before either is believed."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            member = archive.getinfo(f"{_CUTOUT}.npy")
-            if member.file_size > len(BANDS) * MAX_MEMBER_BYTES:
-                raise NpzError(f"{_CUTOUT} says it inflates to {member.file_size} bytes: refused.")
-            content = io.BytesIO(archive.read(member))
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise NpzError(f"an NPZ archive is damaged ({error}).") from error
-    try:
-        if np.lib.format.read_magic(content) != (1, 0):
-            raise NpzError(f"{_CUTOUT} is not of array format 1.0; only that is read.")
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(content, max_header_size=_MAX_HEADER_BYTES)
-    except (ValueError, SyntaxError) as error:
-        raise NpzError(f"{_CUTOUT} has no valid array header ({error}).") from error
-    if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
-        raise NpzError(f"{_CUTOUT} has dtype {dtype}; only floating-point pixels are read.")
-    body = content.read()
-    if len(shape) != 3 or shape[2] != len(BANDS) or prod(shape) * dtype.itemsize != len(body):
-        raise NpzError(f"{_CUTOUT} has shape {shape} and {len(body)} bytes; (H, W, 3) in g, r, z is needed.")
-    image_HW3 = np.frombuffer(body, dtype).reshape(shape, order="F" if fortran_order else "C")
-    return np.ascontiguousarray(np.moveaxis(image_HW3, 2, 0), dtype=np.float32)

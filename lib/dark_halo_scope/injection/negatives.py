@@ -5,7 +5,7 @@ which a network tells classes apart. Spark's workers import this module by name.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stamp_files import parts_of
 from dark_halo_scope.injection.stamp_parquet import write_parquet
 from dark_halo_scope.survey.cache_coadds import load_brick
+from dark_halo_scope.survey.coadds import BrickCoadds
 
 SELECTION_SET = "confusers"
 
@@ -204,40 +205,57 @@ def cut_unit(unit: Unit, job: CutJob) -> Cut:
     A galaxy whose cutout fails keeps its row, with the reason and without a stamp. An error that a user should read
     comes back as a value: Spark would bury it in a stack trace.
     """
-    reasons: Counter[str] = Counter()
     schema = stamp_schema(job.settings.hard_negatives.extra)
+    return write_unit(unit, job.target, schema, _stamps(unit.rows, job))
+
+
+def write_unit(unit: Unit, target: str, schema: pa.Schema, stamps: Iterable[pa.Table]) -> Cut:
+    """Write a unit's stamps as they come; an error that a user should read comes back as a value."""
+    reasons: Counter[str] = Counter()
+
+    def counted() -> Iterator[pa.Table]:
+        for table in stamps:
+            reasons.update(reason for reason in table["cutout_reason"].to_pylist() if reason)
+            yield table
+
     try:
-        entry = write_object_file(
-            job.target, unit.name, partial(write_parquet, tables=_stamps(unit.rows, job, reasons), schema=schema)
-        )
+        entry = write_object_file(target, unit.name, partial(write_parquet, tables=counted(), schema=schema))
     except DarkHaloScopeError as error:
         return Cut(None, 0, {}, error)
     return Cut(entry, unit.rows.num_rows, dict(reasons))
 
 
 def cut_file(name: str, job: FileJob) -> list[Cut]:
-    """Cut out the galaxies of one file; runs in a Spark task.
+    """Cut out the galaxies of one file; runs in a Spark task."""
+    return cut_units(name, job.galaxies, job.cut.settings.rows_per_file, partial(cut_unit, job=job.cut))
+
+
+def cut_units(name: str, galaxies: Manifest, rows_per_file: int, cut: Callable[[Unit], Cut]) -> list[Cut]:
+    """What `cut` makes of the units of one file of galaxies, up to the first error.
 
     An error that a user should read comes back as a value: Spark would bury it in a stack trace.
     """
     try:
-        rows = pq.read_table(verified_path(job.galaxies, name))
+        rows = pq.read_table(verified_path(galaxies, name))
     except DarkHaloScopeError as error:
         return [Cut(None, 0, {}, error)]
     cuts: list[Cut] = []
-    for unit in units(rows, job.cut.settings.rows_per_file, f"stamps-{PurePosixPath(name).stem}"):
-        cuts.append(cut_unit(unit, job.cut))
+    for unit in units(rows, rows_per_file, f"stamps-{PurePosixPath(name).stem}"):
+        cuts.append(cut(unit))
         if cuts[-1].error is not None:
             break
     return cuts
 
 
-def _stamps(rows: pa.Table, job: CutJob, reasons: Counter[str]) -> Iterator[pa.Table]:
-    missing = {item["brickname"] for item in job.coadds.facts["missing"]}
+def open_bricks(rows: pa.Table, coadds: Manifest) -> Iterator[tuple[pa.Table, BrickCoadds | None]]:
+    """Rows of one brick after the other, in `host_order`, and its open coadds; None where they are not to be had."""
+    missing = {item["brickname"] for item in coadds.facts["missing"]}
     for brick in sorted(set(rows["brickname"].to_pylist())):
         here = rows.filter(pc.equal(rows["brickname"], brick))
-        with nullcontext() if brick in missing else load_brick(job.coadds, brick) as coadds:
-            here = here.take(pa.array(host_order(here, coadds)))
-            for stamps in inject_rows(here, coadds, None, job.settings, None):
-                reasons.update(reason for reason in stamps["cutout_reason"].to_pylist() if reason)
-                yield stamps
+        with nullcontext() if brick in missing else load_brick(coadds, brick) as opened:
+            yield here.take(pa.array(host_order(here, opened))), opened
+
+
+def _stamps(rows: pa.Table, job: CutJob) -> Iterator[pa.Table]:
+    for here, coadds in open_bricks(rows, job.coadds):
+        yield from inject_rows(here, coadds, None, job.settings, None)
