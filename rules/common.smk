@@ -56,6 +56,33 @@ def datasets_of(*sources: str) -> str:
     return "|".join(names) or "(?!)"
 
 
+def finders() -> str:
+    """Wildcard constraint: generations that learn from real images, and have no pairs to be gated on."""
+    names = [
+        name
+        for name, file in CONFIG.generations.items()
+        if file.dataset in CONFIG.datasets
+        and CONFIG.dataset(file.dataset).source == "real"
+    ]
+    return "|".join(names) or "(?!)"
+
+
+def own_scores(split: str):
+    """Input function: the generation's scores of `split` of the dataset that it is trained on."""
+
+    def path(wildcards) -> str:
+        dataset = CONFIG.generation(wildcards.generation).dataset
+        return f"results/{wildcards.generation}/scores/{dataset}/{split}.json"
+
+    return path
+
+
+def last_history(wildcards) -> str:
+    """Input function: what was recorded while the generation's last stage was trained."""
+    stage = CONFIG.generation(wildcards.generation).last_stage
+    return f"results/{wildcards.generation}/{stage}/history.json"
+
+
 def finished_datasets() -> list[str]:
     """Every dataset packed, and the page of each that has injected arcs.
 

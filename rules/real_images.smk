@@ -82,3 +82,61 @@ rule sample_negatives:
         " dark_halo_scope.catalogue.sample_negatives --"
         " --pool {input.pool}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule validate_finder:
+    input:
+        model=deployed_model,
+        val=own_scores("val"),
+        test=own_scores("test"),
+        history=last_history,
+        code=code("dark_halo_scope.evaluation.validate_finder", "train"),
+    output:
+        json="results/{generation}/validation.json",
+        top="results/{generation}/top_candidates.csv",
+    log:
+        "logs/validate_finder/{generation}.log",
+    benchmark:
+        "benchmarks/validate_finder/{generation}.tsv"
+    wildcard_constraints:
+        generation=finders(),
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings("generation", "validation"),
+    message:
+        "Validating {wildcards.generation} on real images that chose nothing"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.validate_finder --model {input.model} --val {input.val}"
+        " --test {input.test} --history {input.history} --settings {params.settings:q}"
+        " --output {output.json} --top {output.top} 2> >(tee {log} >&2)"
+
+
+rule freeze_model:
+    input:
+        model=deployed_model,
+        validation="results/{generation}/validation.json",
+        code=code("dark_halo_scope.evaluation.freeze_model", "train"),
+    output:
+        "results/{generation}/frozen.json",
+    log:
+        "logs/freeze_model/{generation}.log",
+    wildcard_constraints:
+        generation=finders(),
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=15,
+    params:
+        settings=settings("generation", "freeze"),
+    message:
+        "Freezing {wildcards.generation}: network, preprocessing, thresholds and calibration"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.freeze_model --model {input.model} --validation {input.validation}"
+        " --device cpu --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
