@@ -113,6 +113,12 @@ def negatives_of(wildcards) -> list[str]:
     return [f"results/datasets/{wildcards.dataset}/negatives.json"] if has_some else []
 
 
+def counted_positives(wildcards) -> list[str]:
+    """Input function: the list of positives that negatives are counted by, unless the settings give numbers."""
+    fixed = CONFIG.survey.negatives.positives is not None
+    return [] if fixed else ["results/catalogue/positives.json"]
+
+
 def training_data(artifact: str):
     """Input function: `artifact` of the dataset that the generation is trained on."""
 
@@ -122,11 +128,22 @@ def training_data(artifact: str):
     return path
 
 
+def gated_on(generation: str) -> str:
+    """The dataset whose test pairs a generation is gated on."""
+    dataset = CONFIG.generation(generation).gate_dataset
+    if dataset is None:
+        raise WorkflowError(
+            f"The generation {generation} has gate_dataset: null, so that it has no gates and nothing that is measured "
+            "on their pairs; ask for its validation.json instead."
+        )
+    return dataset
+
+
 def gate_data(artifact: str):
     """Input function: `artifact` of the dataset whose test pairs the generation is gated on."""
 
     def path(wildcards) -> str:
-        return f"results/datasets/{CONFIG.generation(wildcards.generation).gate_dataset}/{artifact}.json"
+        return f"results/datasets/{gated_on(wildcards.generation)}/{artifact}.json"
 
     return path
 
@@ -135,7 +152,7 @@ def gate_scores(split: str):
     """Input function: the generation's scores of `split` of the dataset that it is gated on."""
 
     def path(wildcards) -> str:
-        dataset = CONFIG.generation(wildcards.generation).gate_dataset
+        dataset = gated_on(wildcards.generation)
         return f"results/{wildcards.generation}/scores/{dataset}/{split}.json"
 
     return path
@@ -143,7 +160,7 @@ def gate_scores(split: str):
 
 def gate_galaxies(wildcards) -> list[str]:
     """Input function: catalogues of the galaxies in the dataset that the generation is gated on."""
-    dataset = CONFIG.dataset(CONFIG.generation(wildcards.generation).gate_dataset)
+    dataset = CONFIG.dataset(gated_on(wildcards.generation))
     confusers = (
         [] if dataset.negatives is None else ["results/catalogue/confusers.json"]
     )

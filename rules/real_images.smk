@@ -55,9 +55,39 @@ rule measure_negative_pool:
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 
+rule match_positives:
+    input:
+        survey="results/survey.json",
+        lenses="results/catalogue/lenses.json",
+        code=code("dark_halo_scope.catalogue.positives", "spark"),
+    output:
+        "results/catalogue/positives.json",
+    log:
+        "logs/match_positives.log",
+    benchmark:
+        "benchmarks/match_positives.tsv"
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=240,
+    params:
+        settings=settings("survey", "positives"),
+    message:
+        "Matching lenses with their galaxies in the sweeps (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.catalogue.positives --"
+        " --survey {input.survey} --lenses {input.lenses}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
 rule sample_negatives:
     input:
         pool="results/catalogue/negative_pool.json",
+        positives=counted_positives,
         code=code("dark_halo_scope.catalogue.sample_negatives", "spark"),
     output:
         "results/catalogue/negatives.json",
@@ -80,7 +110,36 @@ rule sample_negatives:
     shell:
         "exec python -m dark_halo_scope.spark.submit --backend {resources.spark}"
         " dark_halo_scope.catalogue.sample_negatives --"
-        " --pool {input.pool}"
+        " --pool {input.pool} --positives {input.positives}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule list_real_images:
+    input:
+        positives="results/catalogue/positives.json",
+        negatives="results/catalogue/negatives.json",
+        code=code("dark_halo_scope.injection.list_real_images", "spark"),
+    output:
+        "results/datasets/{dataset}/manifest.json",
+    log:
+        "logs/list_real_images/{dataset}.log",
+    benchmark:
+        "benchmarks/list_real_images/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("real"),
+    conda:
+        "../envs/spark.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings("dataset", "real"),
+    message:
+        "Listing the lenses and negatives that {wildcards.dataset} has"
+    shell:
+        "exec python -m dark_halo_scope.injection.list_real_images"
+        " --positives {input.positives} --negatives {input.negatives}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 

@@ -165,7 +165,13 @@ def select_negatives(
     number_N = number_N[~near_N]
     kept = {key: values[number_N] for key, values in columns.items()}
     return PoolPart(
-        rows=_pool_rows(kept, name, first + number_N, confuser_classes(kept, rules, neighbours([], rules)), settings),
+        rows=pool_rows(
+            kept,
+            name,
+            first + number_N,
+            confuser_classes(kept, rules, neighbours([], rules)),
+            settings.split_seed,
+        ),
         near_border=near_other_split(kept["RA"], kept["DEC"], settings.same_object_arcsec, settings.split_seed)
         if len(number_N)
         else np.empty(0, dtype=bool),
@@ -174,9 +180,18 @@ def select_negatives(
     )
 
 
-def _pool_rows(
-    row: Columns, sweep: str, number_N: NDArray[np.int64], kind_N: NDArray[np.str_], settings: NegativePoolSettings
+def pool_rows(
+    row: Columns, sweep: str, number_N: NDArray[np.int64], kind_N: NDArray[np.str_], split_seed: int
 ) -> pa.Table:
+    """Usable sweep rows with the pool's columns.
+
+    Args:
+        row: columns `POOL_SWEEP_COLUMNS`, each (N,).
+        sweep: name of the file.
+        number_N: their numbers in it.
+        kind_N: class of confuser, "" for none.
+        split_seed: see `split_of_cells`.
+    """
     count = len(number_N)
     mag = {band: magnitude(row[f"FLUX_{band}"]) for band in _FLUX_BANDS}
     kinds = np.char.strip(row["TYPE"].astype(str))
@@ -193,7 +208,7 @@ def _pool_rows(
         # Nested: a cell of nside 64 is four of nside 128.
         "healpix_64": cell_N >> 2,
         "healpix_128": cell_N,
-        "split": split_of_cells(cell_N, settings.split_seed),
+        "split": split_of_cells(cell_N, split_seed),
         "pool": np.where(kind_N == "", N1, N2),
         "confuser_category": pa.array([str(kind) or None for kind in kind_N], _STRING),
         "sweep_file": np.full(count, sweep),

@@ -44,6 +44,9 @@ class PositiveSettings(Settings):
     tier_weights: dict[Literal["A", "B"], float] = Field(
         {"A": 1.0, "B": 0.5}, description="`sample_weight` of the tiers: A 1.0, B 0.3 to 0.6"
     )
+    same_object_arcsec: float = Field(
+        1.0, gt=0, description="matched galaxies of two splits this near are one object and are quarantined, arcsec"
+    )
     split_seed: int = Field(42, ge=0, description="of the hash that gives a HEALPix cell its split")
     min_match_share: float = Field(
         0.9, ge=0, le=1, description="share of the lenses in the footprint that should be matched; reported"

@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_arguments(parser)
     parser.add_argument("--pool", type=Path, required=True, help="negative_pool.json")
     parser.add_argument(
-        "--positives", type=Path, help="manifest of positives with nobs_z and type, in place of settings"
+        "--positives", type=Path, nargs="?", help="manifest of positives with nobs_z and type, in place of settings"
     )
     parser.add_argument("--output", type=Path, required=True, help="negatives.json")
     parser.add_argument("--data-root", help="where the data go (default: beside the manifest)")

@@ -3,14 +3,20 @@
 What lists them needs no more than this; what cuts them out takes the rows as they are.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from dark_halo_scope.catalogue.lens_positions import LensPositions
+from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.injection.real_config import RealImageSettings
 from dark_halo_scope.injection.schema import BANDS
+from dark_halo_scope.survey.names import checked_brickname
 from dark_halo_scope.survey.units import depth_magnitude
 
 POSITIVE, NEGATIVE = 1, 0
@@ -55,17 +61,17 @@ REAL_SCHEMA = pa.schema(
 )
 """Columns of a row: from the manifest to stamps, packed rows and scores.
 
-task_id and galaxy_id are one, `{brickname}_{objid}`, and ra, dec (degrees) those of that galaxy in the sweeps, of lenses
-too: a cutout about a catalogue's own position would be off centre in one class only. is_control is 1 - label. tier: A
-and B of lenses, N1 and N2 of negatives; control_kind: class of the confuser, else N1; both null for lenses where they
-say nothing. sampling_prob and sampling_weight (1 / sampling_prob) are null for lenses, which nobody sampled. psfdepth:
+task_id and galaxy_id are one, `{brickname}_{objid}`. ra, dec (degrees) are that galaxy's in the sweeps, of lenses too:
+cutouts about a catalogue's own positions would be off centre in one class only. is_control is 1 - label. tier: A and B
+of lenses, N1 and N2 of negatives. control_kind: class of a confuser, else N1; null for lenses, like pool and
+confuser_category, and like sampling_prob and sampling_weight (its inverse), because nobody sampled them. psfdepth:
 5-sigma AB magnitudes, as in every dataset here and unlike the pool's inverse variances. psfsize, shape_r, separation,
-theta_e: arcsec; theta_e is null unless known. Fluxes (nanomaggies) and magnitudes (AB) are as observed; gmag to w1mag
-are those of the parent sample's names, null where the flux is not positive.
+theta_e: arcsec; theta_e is null unless known. Fluxes (nanomaggies) and magnitudes (AB) are as observed, null where a
+flux is not positive; gmag to w1mag are the same by the names that other datasets have.
 
 label, split, tier, sample_weight, galaxy_id, type, nobs_z_bin, healpix_128 and cutout_path are the plan's training
-manifest. cutout_path is `{galaxy_id}.npz`, below the folder of its class where NPZ files exist; of pixels cut here it is
-a name alone: they are in the stamps' row and at the place of packed arrays whose task_id is the galaxy_id.
+manifest. cutout_path is `{galaxy_id}.npz`, below the folder of its class where NPZ files exist. Of pixels cut here it
+is a name alone: they are in the stamps' row, and at the place of packed arrays, whose task_id is the galaxy_id.
 """
 
 
@@ -149,3 +155,59 @@ def _rows(galaxies: pa.Table, values: Mapping[str, Any], settings: RealImageSett
         value = value if isinstance(value, pa.Array | pa.ChunkedArray) else pa.array(value)
         arrays.append(value.cast(field.type))
     return pa.table(arrays, schema=REAL_SCHEMA)
+
+
+def listed_files(
+    positives: pa.Table, negative_paths: Sequence[Path], settings: RealImageSettings, counts: Counter[str]
+) -> Iterator[pa.Table]:
+    """Rows of the dataset, whole bricks to a table: those of each file of negatives with the positives of its bricks,
+    then positives of bricks without negatives.
+
+    Args:
+        positives: columns `POSITIVE_SCHEMA`.
+        negative_paths: files of the stratified sample, each of whole bricks; one at a time is held.
+        settings: of the dataset.
+        counts: gets how many rows went where.
+
+    Raises:
+        BadInputError: a galaxy is a positive and a negative, is there twice, or its name is none.
+    """
+    lenses = LensPositions(positives["ra"].to_numpy(), positives["dec"].to_numpy())
+    rest = _inside(positive_rows(positives, settings), settings, counts)
+    counts["positives_read"] += positives.num_rows
+    known = pa.array(sorted(positives["galaxy_id"].to_pylist()), pa.string())
+    if len(known) != pc.count_distinct(known).as_py():
+        raise BadInputError("The positives hold a galaxy twice; match them again.")
+    for path in negative_paths:
+        sample = pq.read_table(path)
+        counts["negatives_read"] += sample.num_rows
+        both = sample.filter(pc.is_in(sample["galaxy_id"], known))["galaxy_id"].to_pylist()
+        if both:
+            raise BadInputError(
+                f"{path} has {len(both)} galaxies that are positives too, the first is {min(both)}; build the pool of "
+                "negatives from the same lenses."
+            )
+        near_N = lenses.near(sample["ra"].to_numpy(), sample["dec"].to_numpy(), settings.exclude_arcsec)
+        counts["negatives_near_positive"] += int(near_N.sum())
+        rows = _inside(negative_rows(sample.filter(pa.array(~near_N)), settings), settings, counts)
+        here = pc.is_in(rest["brickname"], pc.unique(rows["brickname"]).cast(_STRING))
+        yield _in_order(pa.concat_tables([rest.filter(here), rows]))
+        rest = rest.filter(pc.invert(here))
+    # Few enough for one file: there are some ten thousand lenses in all.
+    if rest.num_rows:
+        yield _in_order(rest)
+
+
+def _inside(rows: pa.Table, settings: RealImageSettings, counts: Counter[str]) -> pa.Table:
+    """Rows of the splits asked for."""
+    for name in pc.unique(rows["brickname"]).to_pylist():
+        checked_brickname(name)
+    inside = rows.filter(pc.is_in(rows["split"], pa.array(settings.splits, _STRING)))
+    counts["other_split"] += rows.num_rows - inside.num_rows
+    return inside
+
+
+def _in_order(rows: pa.Table) -> pa.Table:
+    if pc.count_distinct(rows["task_id"]).as_py() < rows.num_rows:
+        raise BadInputError("The sample of negatives holds a galaxy twice; sample it again.")
+    return rows.sort_by([("brickname", "ascending"), ("objid", "ascending")])
