@@ -34,6 +34,7 @@ include: "rules/real_images.smk"
 include: "rules/dataset.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
+include: "rules/selection_function.smk"
 include: "rules/paper.smk"
 include: "rules/tables.smk"
 

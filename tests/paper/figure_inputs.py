@@ -14,6 +14,29 @@ from dark_halo_scope.evaluation.metrics import roc_curve
 from dark_halo_scope.images.cutouts import Stored, write_cutouts
 from dark_halo_scope.paper.selection_figure import AXES
 
+#: ladder.json of three rungs, the last of which is too small for its probe.
+LADDER: dict[str, Any] = {
+    "generation": "one",
+    "floor": {"value": 0.55, "n": 60, "interval": [0.45, 0.65], "status": "measured"},
+    "rungs": [
+        {
+            "rung": name,
+            "number": number,
+            "family": "sersic",
+            "probe": probe,
+            "recall": {"p0.5": {"value": 0.2 * number, "n": 100, "interval": [0.2 * number - 0.1, 0.2 * number + 0.1]}},
+        }
+        for number, (name, probe) in enumerate(
+            {
+                "sersic_fwhm": {"value": 0.95, "n": 80, "interval": [0.9, 0.99], "status": "measured"},
+                "sersic_nea": {"value": 0.85, "n": 80, "interval": [0.8, 0.9], "status": "measured"},
+                "clumpy": {"value": None, "n": 3, "interval": None, "status": "too few (n = 3)"},
+            }.items(),
+            start=1,
+        )
+    ],
+}
+
 STRATA = ("x < 0.5", "0.5 <= x < 1", "x >= 1", "all")
 
 

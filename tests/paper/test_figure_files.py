@@ -10,13 +10,14 @@ import pytest
 
 from dark_halo_scope.core.code import modules
 from dark_halo_scope.core.files import sha256_file, write_json
-from dark_halo_scope.paper import anchor_gallery, gate_figure, roc_figure, selection_figure
+from dark_halo_scope.paper import anchor_gallery, gate_figure, ladder_figure, roc_figure, selection_figure
 from dark_halo_scope.paper.figure_config import SixChannelsSettings
 from dark_halo_scope.paper.layout import Margins, picture_grid
 from dark_halo_scope.paper.six_channels import draw
 from dark_halo_scope.paper.style import PAGE_MM, save_figure
 
 from .figure_inputs import (
+    LADDER,
     gates,
     write_anchors,
     write_cells,
@@ -32,6 +33,7 @@ FIGURES = (
     "roc_figure",
     "anchor_gallery",
     "selection_figure",
+    "ladder_figure",
     "errors_page",
 )
 MAINS = {
@@ -39,6 +41,7 @@ MAINS = {
     "roc_figure": roc_figure.main,
     "anchor_gallery": anchor_gallery.main,
     "selection_figure": selection_figure.main,
+    "ladder_figure": ladder_figure.main,
 }
 
 
@@ -47,6 +50,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What each command line is given, but for its output."""
     folder = tmp_path_factory.mktemp("inputs")
     write_json(folder / "gates.json", gates("one"))
+    write_json(folder / "ladder.json", LADDER)
     performance = write_performance(folder / "performance.json", "one")
     scores = np.linspace(0.02, 0.98, 24).tolist()
     anchors = write_anchors(folder / "anchors.csv", scores, ["A", "B", ""] * 8)
@@ -57,6 +61,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "roc_figure": ["--performance", str(performance), "--anchors", str(anchors)],
         "anchor_gallery": ["--anchors", str(anchors), "--cutouts", str(cutouts)],
         "selection_figure": ["--completeness", str(cells), "--surface", str(surface)],
+        "ladder_figure": ["--ladder", str(folder / "ladder.json")],
     }
 
 

@@ -81,7 +81,7 @@ def systematics(measured: Mapping[str, Mapping[str, Any]], families: Sequence[st
         result[threshold] = {}
         for name, whole in means.items():
             of = {family: measured[family][threshold][name] for family in families}
-            ends = [entry["interval"] for entry in of.values() if entry["value"] is not None]
+            ends = [entry["interval"] for entry in of.values() if entry["interval"] is not None]
             values = [entry["value"] for entry in of.values() if entry["value"] is not None]
             result[threshold][name] = {
                 **whole,
@@ -98,7 +98,7 @@ def measure_all(
     sky: Sky | None,
     settings: SelectionFunctionSettings,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Numbers of selection_function.json, and cells and surface of all families as rows.
+    """Numbers of selection_function.json, cells of all families as rows, and surfaces of all and of each.
 
     Args:
         recovered: injections of all families.
@@ -110,9 +110,11 @@ def measure_all(
     same = settings.completeness
     whole, cells, surface = measure(recovered.injections, recovered.logit, points, sky, same)
     apart = {}
+    surfaces = [{"family": ALL, **row} for row in surface]
     for family in recovered.families:
         part = recovered.of(family)
-        apart[family] = measure(part.injections, part.logit, points, sky, same)[0]
+        apart[family], _, rows = measure(part.injections, part.logit, points, sky, same)
+        surfaces += [{"family": family, **row} for row in rows]
     shared = recovered.rows_per_draw
     for row in cells:
         _share_draws(row, shared, settings.confidence)
@@ -129,7 +131,7 @@ def measure_all(
         **{key: whole[key] for key in ("not_in_cells", "marginals", "full_grid", "surface")},
         "families": apart,
     }
-    return result, cells, surface
+    return result, cells, surfaces
 
 
 def _share_draws(row: dict[str, Any], shared: float, confidence: float) -> None:
@@ -174,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parent = load_manifest(arguments.parent, "parent")
         sky = searched_sky(load_survey(arguments.survey), parent, settings.edges)
     columns = tabulate(recovered, found, settings.edges, sky, settings.min_cell, settings.confidence)
-    measured, cells, surface = measure_all(recovered, thresholds, sky, settings)
+    measured, cells, surfaces = measure_all(recovered, thresholds, sky, settings)
     about = {"generation": frozen.generation, "model_sha256": frozen.weights_sha256, "frozen_sha256": frozen.sha256}
     facts = about | {
         "thresholds": thresholds,
@@ -187,9 +189,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "hosts": measured["injections"]["hosts"],
     }
     write_parquet(arguments.parquet, columns, facts)
-    write_fits(arguments.fits, columns, _columns_of(surface), facts)
+    write_fits(arguments.fits, columns, _columns_of(surfaces), facts)
     write_text(arguments.cells, csv_text(cells, cell_columns()))
-    write_text(arguments.surface, csv_text(surface, SURFACE_COLUMNS))
+    of_all = [{key: row[key] for key in SURFACE_COLUMNS} for row in surfaces if row["family"] == ALL]
+    write_text(arguments.surface, csv_text(of_all, SURFACE_COLUMNS))
     result = {
         **about,
         "settings": settings.model_dump(mode="json"),
@@ -212,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
-    return {name: np.array([row[name] for row in rows]) for name in SURFACE_COLUMNS} if rows else {}
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}
 
 
 if __name__ == "__main__":

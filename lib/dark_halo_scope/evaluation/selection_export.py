@@ -175,7 +175,7 @@ def write_fits(
     Args:
         path: the file.
         columns: those of COLUMNS.
-        surface: columns threshold, theta_e_arcsec, z, value, low, high, sd, n; none where no surface was fitted.
+        surface: those of SURFACE_COLUMNS; none where no surface was fitted.
         facts: as for `write_parquet`.
     """
     from astropy.io import fits
@@ -195,9 +195,10 @@ def write_fits(
 
 SURFACE_COLUMNS: dict[str, Column] = {
     "threshold": COLUMNS["threshold"],
+    "family": COLUMNS["family"],
     "theta_e_arcsec": Column("arcsec", "phys.angSize", "Einstein radius"),
     "z": Column("", "src.redshift.phot", "photometric redshift of the host galaxy"),
-    "value": Column("", "stat.probability", "smooth completeness of all families, as drawn"),
+    "value": Column("", "stat.probability", "smooth completeness of the injections as drawn"),
     "low": Column("", "stat.probability;stat.min", "lower end of its interval, from resampling hosts"),
     "high": Column("", "stat.probability;stat.max", "upper end of its interval, from resampling hosts"),
     "sd": Column("", "stat.stdev", "standard deviation over resampled hosts"),

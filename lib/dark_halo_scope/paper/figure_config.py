@@ -65,3 +65,10 @@ class SelectionFigureSettings(Settings):
     threshold: str = Field("p=0.5", description="the threshold whose completeness is drawn, by its name")
     redshifts: tuple[float, ...] = Field((0.3, 0.5, 0.7), min_length=1, max_length=4, description="cuts through it")
     levels: tuple[float, ...] = Field((0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="contours that are drawn")
+
+
+class LadderFigureSettings(Settings):
+    """What the figure of the realism ladder shows."""
+
+    threshold: str = Field("p0.5", description="the threshold whose completeness is drawn, by its name")
+    row_mm: float = Field(8.0, gt=3, description="height of a rung's row, printed millimetres")

@@ -25,6 +25,7 @@ from dark_halo_scope.evaluation.fpr_config import FprSettings
 from dark_halo_scope.evaluation.mining_config import MiningSettings
 from dark_halo_scope.evaluation.performance_config import PerformanceSettings
 from dark_halo_scope.evaluation.realism_config import RealismSettings
+from dark_halo_scope.evaluation.selection_config import SelectionFunctionSettings
 from dark_halo_scope.evaluation.validation_config import FreezeSettings, ValidationSettings
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.injection.config import ManifestSettings
@@ -39,6 +40,7 @@ from dark_halo_scope.paper.errors_config import ErrorsPageSettings
 from dark_halo_scope.paper.figure_config import (
     AnchorGallerySettings,
     GateFigureSettings,
+    LadderFigureSettings,
     PaperSettings,
     RocFigureSettings,
     SelectionFigureSettings,
@@ -154,6 +156,9 @@ class GenerationFile(Settings):
     validation: ValidationSettings = ValidationSettings()
     freeze: FreezeSettings = FreezeSettings()
     errors_page: ErrorsPageSettings = ErrorsPageSettings()
+    selection_function: SelectionFunctionSettings = SelectionFunctionSettings()
+    figure_selection_function: SelectionFigureSettings = SelectionFigureSettings(threshold="p0.5")
+    figure_ladder: LadderFigureSettings = LadderFigureSettings()
 
     @field_validator("stages", mode="before")
     @classmethod

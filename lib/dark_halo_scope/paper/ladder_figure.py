@@ -1,0 +1,103 @@
+"""The realism ladder: rung by rung, how well injections are told from real lenses, and how many are found."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dark_halo_scope.core.cli import argument_parser, load_settings, run
+from dark_halo_scope.core.errors import BadInputError, CorruptDataError
+from dark_halo_scope.core.files import read_json
+from dark_halo_scope.paper.figure_config import LadderFigureSettings
+from dark_halo_scope.paper.style import COLOURS, GREY, PAGE_MM, PAPER_RC_PARAMS, figure_size, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LEFT_MM, _RIGHT_MM, _TOP_MM, _BOTTOM_MM, _GAP_MM = 42.0, 3.0, 8.0, 9.0, 6.0
+
+
+def draw(ladder: Mapping[str, Any], settings: LadderFigureSettings) -> "Figure":
+    """One row a rung: the probe's AUC beside that of hosts alone, and the completeness at a threshold.
+
+    Args:
+        ladder: ladder.json.
+        settings: of the figure.
+
+    Raises:
+        BadInputError: no rung has the threshold.
+        CorruptDataError: there are no rungs.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    rungs = sorted(ladder.get("rungs") or [], key=lambda rung: rung["number"])
+    if not rungs:
+        raise CorruptDataError("The ladder has no rungs; measure it again.")
+    names = sorted({name for rung in rungs for name in rung["recall"]})
+    if settings.threshold not in names:
+        raise BadInputError(f"The ladder has no threshold {settings.threshold!r}; it has {', '.join(names)}.")
+    height = _TOP_MM + _BOTTOM_MM + settings.row_mm * len(rungs)
+    with mpl.rc_context(PAPER_RC_PARAMS):
+        figure = Figure(figsize=figure_size(PAGE_MM, height))
+        left, right = figure.subplots(1, 2, sharey=True)
+        figure.subplots_adjust(
+            left=_LEFT_MM / PAGE_MM,
+            right=1 - _RIGHT_MM / PAGE_MM,
+            top=1 - _TOP_MM / height,
+            bottom=_BOTTOM_MM / height,
+            wspace=_GAP_MM / ((PAGE_MM - _LEFT_MM - _RIGHT_MM - _GAP_MM) / 2),
+        )
+        _floor(left, ladder.get("floor"))
+        for row, rung in enumerate(rungs):
+            _number(left, row, rung["probe"], COLOURS["blue"])
+            _number(right, row, rung["recall"].get(settings.threshold), COLOURS["orange"])
+        left.set(xlim=(0.3, 1.02), xlabel="AUC of a linear probe, real lenses against injections")
+        left.axvline(0.5, color=GREY, linestyle=(0, (4, 2)), linewidth=0.7, zorder=0)
+        right.set(xlim=(0, 1), xlabel=f"completeness at {settings.threshold}")
+        left.set_yticks(range(len(rungs)), [f"{rung['number']}  {rung['rung'].replace('_', ' ')}" for rung in rungs])
+        left.set_ylim(len(rungs) - 0.5, -0.5)
+        for axes in (left, right):
+            axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _floor(axes: "Axes", floor: Mapping[str, Any] | None) -> None:
+    """What hosts alone give: no injection can be told less well from real lenses."""
+    if not floor or floor.get("value") is None:
+        axes.set_title("hosts alone: not measured", color=GREY, fontsize=6)
+        return
+    if floor.get("interval"):
+        axes.axvspan(*floor["interval"], color="0.88", linewidth=0, zorder=0)
+    axes.axvline(floor["value"], color="0.6", linewidth=0.8, zorder=1)
+    axes.set_title(f"grey: hosts alone, {floor['value']:.2f}", color=GREY, fontsize=6)
+
+
+def _number(axes: "Axes", row: int, measured: Mapping[str, Any] | None, colour: str) -> None:
+    """A value with its interval and count, or why there is none."""
+    if not measured or measured.get("value") is None:
+        text = str((measured or {}).get("status") or "not measured")
+        middle = sum(axes.get_xlim()) / 2
+        axes.text(middle, row, text, fontsize=5, color=GREY, ha="center", va="center")
+        return
+    if measured.get("interval"):
+        axes.plot(measured["interval"], [row, row], color=colour, linewidth=1.0)
+    axes.plot(measured["value"], row, "o", color=colour, markersize=3.4, mfc="white")
+    axes.annotate(
+        f"n = {measured['n']}", (measured["value"], row), (0, 4), textcoords="offset points", fontsize=5, ha="center"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the ladder, draw, write."""
+    parser = argument_parser("Draw how realistic injections are and how many are found, rung by rung.")
+    parser.add_argument("--ladder", required=True, type=Path, help="ladder.json")
+    parser.add_argument("--output", nargs="+", required=True, type=Path, help="PNG or PDF; several are one picture")
+    arguments = parser.parse_args(argv)
+    figure = draw(read_json(arguments.ladder), load_settings(arguments.settings, LadderFigureSettings))
+    for path in arguments.output:
+        save_figure(figure, path, tight=False)
+
+
+if __name__ == "__main__":
+    run(main)
