@@ -107,6 +107,17 @@ def anchor_lists() -> list[str]:
     return [item.path for item in CONFIG.survey.anchors.lists if is_local(item.path)]
 
 
+def pixels_of(wildcards) -> dict[str, str]:
+    """Input function: what the pixels of a dataset of real images are taken from, by its path."""
+    path = CONFIG.dataset(wildcards.dataset).real.path
+    coadds = {"coadds": f"results/datasets/{wildcards.dataset}/coadds.json"}
+    return {
+        "coadds": coadds,
+        "service": {"survey": "results/survey.json"},
+        "stored": {},
+    }[path]
+
+
 def negatives_of(wildcards) -> list[str]:
     """Input function: the confusers of a dataset that has some."""
     has_some = CONFIG.dataset(wildcards.dataset).negatives is not None

@@ -223,6 +223,8 @@ rule check_dataset:
         "logs/check_dataset/{dataset}.log",
     benchmark:
         "benchmarks/check_dataset/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("build", "existing", "parent"),
     conda:
         "../envs/spark.yaml"
     threads: 2

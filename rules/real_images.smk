@@ -143,6 +143,71 @@ rule list_real_images:
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 
+rule cut_real_images:
+    input:
+        unpack(pixels_of),
+        manifest="results/datasets/{dataset}/manifest.json",
+        code=code("dark_halo_scope.injection.cut_real", "spark"),
+    output:
+        "results/datasets/{dataset}/stamps.json",
+    log:
+        "logs/cut_real_images/{dataset}.log",
+    benchmark:
+        "benchmarks/cut_real_images/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("real"),
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=1440,
+    params:
+        settings=settings("dataset", "stamps"),
+        real=settings("dataset", "real"),
+        quality=settings("dataset", "cutout_quality"),
+        service=settings("survey", "cutouts"),
+        pixels=lambda wildcards, input: " ".join(
+            f"--{name} {input[name]}" for name in pixels_of(wildcards)
+        ),
+    message:
+        "Cutting out the real images of {wildcards.dataset} (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.injection.cut_real --"
+        " --manifest {input.manifest} {params.pixels}"
+        " --real-settings {params.real:q} --quality-settings {params.quality:q} --service-settings {params.service:q}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule check_training_data:
+    input:
+        stamps="results/datasets/{dataset}/stamps.json",
+        code=code("dark_halo_scope.evaluation.check_training_data", "spark"),
+    output:
+        "results/datasets/{dataset}/quality.json",
+    log:
+        "logs/check_training_data/{dataset}.log",
+    benchmark:
+        "benchmarks/check_training_data/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("real"),
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=480,
+    params:
+        settings=settings("dataset", "training_gates"),
+    message:
+        "Checking {wildcards.dataset} before training: pixels, splits, overlap, weights, shortcuts"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.check_training_data --stamps {input.stamps}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
 rule validate_finder:
     input:
         model=deployed_model,

@@ -43,9 +43,7 @@ def draw_rows(
         names = pq.read_schema(path).names
         require_columns(names, ("task_id",), str(path))
         table = pq.read_table(path, columns=[n for n in dict.fromkeys(["task_id", *columns]) if n in names])
-        places = {_FILE: np.full(table.num_rows, number), _ROW: np.arange(table.num_rows)}
-        for name, values in places.items():
-            table = table.append_column(name, pa.array(values, pa.int64()))
+        table = place_columns(table, number)
         table = table.filter(pa.array(wanted(table)))
         total += table.num_rows
         held.append(table if last is None else table.filter(pc.less(table["task_id"], last)))
@@ -54,6 +52,14 @@ def draw_rows(
             held = [_smallest(held, count)]
             last = held[0]["task_id"][-1]
     return _smallest(held, count), total
+
+
+def place_columns(table: pa.Table, number: int) -> pa.Table:
+    """All rows of stamp file `number`, with the columns by which `read_images` finds their images."""
+    places = {_FILE: np.full(table.num_rows, number), _ROW: np.arange(table.num_rows)}
+    for name, values in places.items():
+        table = table.append_column(name, pa.array(values, pa.int64()))
+    return table
 
 
 def _smallest(tables: Sequence[pa.Table], count: int) -> pa.Table:
@@ -68,7 +74,7 @@ def read_images(paths: Sequence[Path], rows: pa.Table, blob: str, size: int) -> 
 
     Args:
         paths: those that `draw_rows` was given.
-        rows: what it returned, or some of it.
+        rows: what it returned, or some of it; or rows with `place_columns`.
         blob: column of the stamps.
         size: side of the stamps, pixels.
     """

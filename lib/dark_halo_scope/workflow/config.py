@@ -26,12 +26,14 @@ from dark_halo_scope.evaluation.mining_config import MiningSettings
 from dark_halo_scope.evaluation.performance_config import PerformanceSettings
 from dark_halo_scope.evaluation.realism_config import RealismSettings
 from dark_halo_scope.evaluation.selection_config import SelectionFunctionSettings
+from dark_halo_scope.evaluation.training_gates_config import TrainingGateSettings
 from dark_halo_scope.evaluation.validation_config import FreezeSettings, ValidationSettings
 from dark_halo_scope.images.config import PackSettings
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.negative_config import NegativeSettings
 from dark_halo_scope.injection.parent_config import ParentStampSettings
 from dark_halo_scope.injection.real_config import RealImageSettings
+from dark_halo_scope.injection.real_stamp_config import CutoutQualitySettings
 from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stored_config import StoredSettings
@@ -98,6 +100,8 @@ class DatasetFile(Settings):
     stamps: StampSettings = StampSettings()
     negatives: NegativeSettings | None = None
     quality: DatasetCheckSettings = DatasetCheckSettings()
+    cutout_quality: CutoutQualitySettings = CutoutQualitySettings()
+    training_gates: TrainingGateSettings = TrainingGateSettings()
     arc_light: ArcLightSettings = ArcLightSettings()
     pack: PackSettings = PackSettings()
     examples: TrainingExamplesSettings = TrainingExamplesSettings()
