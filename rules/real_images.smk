@@ -264,3 +264,78 @@ rule freeze_model:
     shell:
         "exec python -m dark_halo_scope.evaluation.freeze_model --model {input.model} --validation {input.validation}"
         " --device cpu --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
+rule inject_recovery:
+    input:
+        frozen="results/{generation}/frozen.json",
+        model=deployed_model,
+        survey="results/survey.json",
+        hosts="results/catalogue/parent.json",
+        lenses="results/catalogue/lenses.json",
+        coadds=training_data("coadds"),
+        sources="results/catalogue/sources.json",
+        code=code("dark_halo_scope.evaluation.inject_recovery", "train"),
+    output:
+        "results/{generation}/recovery.json",
+    log:
+        "logs/inject_recovery/{generation}.log",
+    benchmark:
+        "benchmarks/inject_recovery/{generation}.tsv"
+    wildcard_constraints:
+        generation=finders(),
+    conda:
+        "../envs/train.yaml"
+    threads: 16
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=480,
+    params:
+        settings=settings("generation", "recovery"),
+    message:
+        "Injecting lenses into galaxies of the test split, for {wildcards.generation} to find (asks for {resources.gpu} GPU)"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.inject_recovery --frozen {input.frozen} --model {input.model}"
+        " --survey {input.survey} --hosts {input.hosts} --lenses {input.lenses} --coadds {input.coadds}"
+        " --sources {input.sources} --settings {params.settings:q} --threads {threads} --workers {threads}"
+        " --output {output} 2> >(tee {log} >&2)"
+
+
+rule measure_ladder:
+    input:
+        frozen="results/{generation}/frozen.json",
+        model=deployed_model,
+        recovery="results/{generation}/recovery.json",
+        packed=training_data("packed"),
+        survey="results/survey.json",
+        hosts="results/catalogue/parent.json",
+        lenses="results/catalogue/lenses.json",
+        coadds=training_data("coadds"),
+        sources="results/catalogue/sources.json",
+        code=code("dark_halo_scope.evaluation.measure_ladder", "train"),
+    output:
+        "results/{generation}/ladder.json",
+    log:
+        "logs/measure_ladder/{generation}.log",
+    benchmark:
+        "benchmarks/measure_ladder/{generation}.tsv"
+    wildcard_constraints:
+        generation=finders(),
+    conda:
+        "../envs/train.yaml"
+    threads: 16
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=60,
+    params:
+        settings=settings("generation", "ladder"),
+    message:
+        "Comparing injections with real lenses rung by rung, for {wildcards.generation} (asks for {resources.gpu} GPU)"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.measure_ladder --frozen {input.frozen} --model {input.model}"
+        " --recovery {input.recovery} --packed {input.packed}"
+        " --survey {input.survey} --hosts {input.hosts} --lenses {input.lenses} --coadds {input.coadds}"
+        " --sources {input.sources} --settings {params.settings:q} --threads {threads} --workers {threads}"
+        " --output {output} 2> >(tee {log} >&2)"

@@ -14,7 +14,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dark_halo_scope.catalogue.lens_positions import read_lens_positions
 from dark_halo_scope.core.artifacts import CHECKPOINTS
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
@@ -23,14 +22,12 @@ from dark_halo_scope.core.locks import lock
 from dark_halo_scope.core.manifest import attempt, load_manifest
 from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.evaluation.freeze import require_frozen
+from dark_halo_scope.evaluation.recovery_inputs import add_arguments, hosts_and_job, input_files
 from dark_halo_scope.evaluation.recovery_parts import recover
 from dark_halo_scope.evaluation.scores import write_scores
-from dark_halo_scope.injection.recovery import known_bricks, usable_sources
 from dark_halo_scope.injection.recovery_config import FAMILIES, RecoverySettings
-from dark_halo_scope.injection.recovery_hosts import SPLIT, read_hosts
+from dark_halo_scope.injection.recovery_hosts import SPLIT
 from dark_halo_scope.injection.recovery_schema import KIND, RECOVERY_SCHEMA
-from dark_halo_scope.injection.recovery_work import RecoveryJob
-from dark_halo_scope.survey.description import load_survey
 
 MODULE = "dark_halo_scope.evaluation.inject_recovery"
 
@@ -42,11 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argument_parser("Inject lenses into galaxies of the test split and score them with a frozen finder.")
     parser.add_argument("--frozen", required=True, type=Path, help="frozen.json, the finder's card")
     parser.add_argument("--model", required=True, type=Path, help="best.json")
-    parser.add_argument("--survey", required=True, type=Path, help="survey.json, whose file `sources` is the bank")
-    parser.add_argument("--hosts", required=True, type=Path, help="parent.json, or negatives.json of the pool")
-    parser.add_argument("--lenses", required=True, type=Path, help="lenses.json: galaxies near them are no hosts")
-    parser.add_argument("--coadds", required=True, type=Path, help="coadds.json; hosts in other bricks are left out")
-    parser.add_argument("--sources", required=True, type=Path, help="sources.json of the survey's source bank")
+    add_arguments(parser)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, help="CPU threads of the network")
     parser.add_argument("--workers", type=int, default=0, help="processes that render; 0 renders in this one")
@@ -71,25 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = resolve_device(arguments.device)
     predict = predictor(model, preprocess, device, settings.batch)
     check_behaviour(frozen, predict)
-    hosts_manifest, coadds = load_manifest(arguments.hosts), load_manifest(arguments.coadds, "coadds")
     counts: Counter[str] = Counter()
-    hosts = read_hosts(
-        hosts_manifest,
-        read_lens_positions(load_manifest(arguments.lenses, "lenses")),
-        known_bricks(coadds),
-        settings,
-        counts,
-    )
-    _logger.info("%d hosts: %s", hosts.num_rows, dict(counts))
-    sources = load_manifest(arguments.sources, "sources")
-    job = RecoveryJob(
-        coadds,
-        sources,
-        load_survey(arguments.survey),
-        usable_sources(arguments.sources, settings),
-        settings,
-        preprocess.size,
-    )
+    hosts, job = hosts_and_job(arguments, settings, preprocess.size, counts)
     rows_in = hosts.num_rows * settings.replicates * len(settings.rungs)
     before: list[int] = []
     rungs: Counter[str] = Counter()
@@ -101,10 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             yield scored, left_out
 
     checkpoints = arguments.output.with_suffix("") / CHECKPOINTS
-    inputs = [
-        *(arguments.frozen, arguments.model, arguments.survey, arguments.hosts, arguments.lenses),
-        *(arguments.coadds, arguments.sources),
-    ]
+    inputs = [arguments.frozen, arguments.model, *input_files(arguments)]
     with attempt(arguments.output, KIND, MODULE, settings, inputs, arguments.data_root) as work:
         with (
             lock(checkpoints / f"{work.run_key}.lock"),
@@ -130,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "thresholds": dict(frozen.thresholds),
                 "settings": settings.model_dump(mode="json"),
                 "hosts": dict(sorted(counts.items())),
-                "host_source": hosts_manifest.kind,
+                "host_source": load_manifest(arguments.hosts).kind,
                 "rungs": {rung: rungs[rung] for rung in settings.rungs},
                 "families": {family: rung for family, rung in FAMILIES.items() if rung in settings.rungs},
                 "split_seed": settings.split_seed,

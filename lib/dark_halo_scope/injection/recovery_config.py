@@ -52,9 +52,12 @@ class RecoverySettings(Settings):
         default=ThetaEPrior(distribution="uniform", low=0.5, high=3.0), description="proposal of Einstein radii"
     )
     magnitude: MagnitudeProposal = Field(default=MagnitudeProposal(), description="proposal of source magnitudes")
-    replicates: int = Field(default=1, ge=1, description="draws for each host; all rungs share a draw's numbers")
+    replicates: int = Field(default=3, ge=1, description="draws for each host; all rungs share a draw's numbers")
     max_hosts: int | None = Field(
-        default=100_000, ge=1, description="most hosts, drawn by a hash of their names; null is all of them"
+        default=112_000,
+        ge=1,
+        description="most hosts, drawn by a hash of their names, null is all of them; with three draws and the three "
+        "families they bear a million injections",
     )
     exclude_arcsec: float = Field(
         default=11.0, ge=0, description="galaxies this near to a known or candidate lens are no hosts"

@@ -22,6 +22,7 @@ from dark_halo_scope.evaluation.completeness_config import CompletenessSettings
 from dark_halo_scope.evaluation.config import GateSettings, ScoreSettings
 from dark_halo_scope.evaluation.dataset_config import DatasetCheckSettings
 from dark_halo_scope.evaluation.fpr_config import FprSettings
+from dark_halo_scope.evaluation.ladder_config import LadderSettings
 from dark_halo_scope.evaluation.mining_config import MiningSettings
 from dark_halo_scope.evaluation.performance_config import PerformanceSettings
 from dark_halo_scope.evaluation.realism_config import RealismSettings
@@ -34,6 +35,7 @@ from dark_halo_scope.injection.negative_config import NegativeSettings
 from dark_halo_scope.injection.parent_config import ParentStampSettings
 from dark_halo_scope.injection.real_config import RealImageSettings
 from dark_halo_scope.injection.real_stamp_config import CutoutQualitySettings
+from dark_halo_scope.injection.recovery_config import RecoverySettings
 from dark_halo_scope.injection.source_config import SourceCheckSettings
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stored_config import StoredSettings
@@ -135,7 +137,10 @@ class GenerationFile(Settings):
 
     title: str | None = Field(None, description="what the generation is, or what an ablation changes, for tables")
     dataset: str
-    gate_dataset: str = Field("v5_cosmos_paired", description="whose test pairs the gates are measured on")
+    gate_dataset: str | None = Field(
+        "v5_cosmos_paired",
+        description="whose test pairs the gates are measured on; null: it cannot read pairs, and is in no table of gates",
+    )
     negative_control_of: str | None = Field(None, description="the generation that this one must lose against")
     ablation_of: str | None = Field(None, description="the generation from which this one differs in one thing")
     hard_negatives_of: str | None = Field(
@@ -160,6 +165,8 @@ class GenerationFile(Settings):
     validation: ValidationSettings = ValidationSettings()
     freeze: FreezeSettings = FreezeSettings()
     errors_page: ErrorsPageSettings = ErrorsPageSettings()
+    recovery: RecoverySettings = RecoverySettings()
+    ladder: LadderSettings = LadderSettings()
     selection_function: SelectionFunctionSettings = SelectionFunctionSettings()
     figure_selection_function: SelectionFigureSettings = SelectionFigureSettings(threshold="p0.5")
     figure_ladder: LadderFigureSettings = LadderFigureSettings()
