@@ -23,6 +23,9 @@ from dark_halo_scope.evaluation.intervals import FloatArray
 from dark_halo_scope.evaluation.selection_export import read_parquet
 from dark_halo_scope.evaluation.selection_function import ALL, Share, effective, envelope, share_of
 
+#: The threshold that is meant where none is named.
+_USUAL = "p0.5"
+
 _SKY = ("psfsize_r", "psfdepth_r")
 _SUMS = ("n", "k", "weight", "weight_found", "weight_squared")
 
@@ -95,7 +98,7 @@ class SelectionFunction:
             psfdepth: 5-sigma depth in r, AB.
             rmag: magnitude of the host in r, AB.
             lensed_mag: magnitude of the source's images together in r, AB.
-            threshold: its name; None is the first of `facts["thresholds"]`.
+            threshold: its name; None is `p0.5` where there is one, else the first of `facts["thresholds"]`.
             family: of sources, or `all`.
             weights: `prior`: what is averaged over counts as the prior has it; `none`: as it was injected.
             over: `sky`: PSF and depth count as the survey has them, where neither is asked for.
@@ -198,7 +201,8 @@ class SelectionFunction:
         names = list(self.facts["thresholds"])
         if name is not None and name not in names:
             raise BadInputError(f"There is no threshold {name!r} here; there are: {', '.join(names)}.")
-        return names[0] if name is None else name
+        usual = _USUAL if _USUAL in names else names[0]
+        return usual if name is None else name
 
     def _families(self, name: str) -> list[str]:
         families: list[str] = self.facts["families"]

@@ -210,7 +210,9 @@ def _fits_table(name: str, columns: Mapping[str, NDArray[Any]], described: Mappi
     from astropy.io import fits
     from astropy.table import QTable
 
-    hdu = fits.table_to_hdu(QTable({key: np.asarray(columns[key]) for key in described}))
+    # Text that was read from Parquet is made of objects, which FITS does not have.
+    plain = {key: columns[key].astype(str) if columns[key].dtype.kind == "O" else columns[key] for key in described}
+    hdu = fits.table_to_hdu(QTable(plain))
     hdu.name = name
     for place, about in enumerate(described.values(), start=1):
         if about.unit:
