@@ -18,6 +18,7 @@ from dark_halo_scope.paper.selection_figure import AXES
 LADDER: dict[str, Any] = {
     "generation": "one",
     "floor": {"value": 0.55, "n": 60, "interval": [0.45, 0.65], "status": "measured"},
+    "hosts_alone": {"value": 0.7, "n": 60, "interval": [0.6, 0.78], "status": "measured"},
     "rungs": [
         {
             "rung": name,

@@ -18,7 +18,7 @@ _LEFT_MM, _RIGHT_MM, _TOP_MM, _BOTTOM_MM, _GAP_MM = 42.0, 3.0, 8.0, 9.0, 6.0
 
 
 def draw(ladder: Mapping[str, Any], settings: LadderFigureSettings) -> "Figure":
-    """One row a rung: the probe's AUC beside that of hosts alone, and the completeness at a threshold.
+    """One row a rung, after one of hosts without arcs: the probe's AUC beside its floor, completeness at a threshold.
 
     Args:
         ladder: ladder.json.
@@ -37,7 +37,9 @@ def draw(ladder: Mapping[str, Any], settings: LadderFigureSettings) -> "Figure":
     names = sorted({name for rung in rungs for name in rung["recall"]})
     if settings.threshold not in names:
         raise BadInputError(f"The ladder has no threshold {settings.threshold!r}; it has {', '.join(names)}.")
-    height = _TOP_MM + _BOTTOM_MM + settings.row_mm * len(rungs)
+    bare = ladder.get("hosts_alone")
+    rows = [*([{"rung": "hosts without arcs", "number": 0, "probe": bare}] if bare else []), *rungs]
+    height = _TOP_MM + _BOTTOM_MM + settings.row_mm * len(rows)
     with mpl.rc_context(PAPER_RC_PARAMS):
         figure = Figure(figsize=figure_size(PAGE_MM, height))
         left, right = figure.subplots(1, 2, sharey=True)
@@ -48,29 +50,34 @@ def draw(ladder: Mapping[str, Any], settings: LadderFigureSettings) -> "Figure":
             bottom=_BOTTOM_MM / height,
             wspace=_GAP_MM / ((PAGE_MM - _LEFT_MM - _RIGHT_MM - _GAP_MM) / 2),
         )
+        # Before notes are put in the middle.
+        left.set_xlim(0.3, 1.02)
+        right.set_xlim(0, 1)
         _floor(left, ladder.get("floor"))
-        for row, rung in enumerate(rungs):
-            _number(left, row, rung["probe"], COLOURS["blue"])
-            _number(right, row, rung["recall"].get(settings.threshold), COLOURS["orange"])
-        left.set(xlim=(0.3, 1.02), xlabel="AUC of a linear probe, real lenses against injections")
+        for place, row in enumerate(rows):
+            _number(left, place, row["probe"], COLOURS["blue"])
+            if "recall" in row:
+                _number(right, place, row["recall"].get(settings.threshold), COLOURS["orange"])
+        left.set(xlabel="AUC of a linear probe against real lenses")
         left.axvline(0.5, color=GREY, linestyle=(0, (4, 2)), linewidth=0.7, zorder=0)
-        right.set(xlim=(0, 1), xlabel=f"completeness at {settings.threshold}")
-        left.set_yticks(range(len(rungs)), [f"{rung['number']}  {rung['rung'].replace('_', ' ')}" for rung in rungs])
-        left.set_ylim(len(rungs) - 0.5, -0.5)
+        right.set(xlabel=f"completeness at {settings.threshold}")
+        names = [f"{row['number'] or ''}  {row['rung'].replace('_', ' ')}" for row in rows]
+        left.set_yticks(range(len(rows)), names)
+        left.set_ylim(len(rows) - 0.5, -0.5)
         for axes in (left, right):
             axes.tick_params(axis="y", length=0)
     return figure
 
 
 def _floor(axes: "Axes", floor: Mapping[str, Any] | None) -> None:
-    """What hosts alone give: no injection can be told less well from real lenses."""
+    """What a probe finds between hosts and hosts, where there is nothing to find."""
     if not floor or floor.get("value") is None:
-        axes.set_title("hosts alone: not measured", color=GREY, fontsize=6)
+        axes.set_title("hosts against hosts: not measured", color=GREY, fontsize=6)
         return
     if floor.get("interval"):
         axes.axvspan(*floor["interval"], color="0.88", linewidth=0, zorder=0)
     axes.axvline(floor["value"], color="0.6", linewidth=0.8, zorder=1)
-    axes.set_title(f"grey: hosts alone, {floor['value']:.2f}", color=GREY, fontsize=6)
+    axes.set_title(f"grey: hosts against hosts, {floor['value']:.2f}", color=GREY, fontsize=6)
 
 
 def _number(axes: "Axes", row: int, measured: Mapping[str, Any] | None, colour: str) -> None:

@@ -1,0 +1,58 @@
+"""What a finder of real images takes, from the catalogue of lenses to its selection function."""
+
+from pathlib import Path
+
+import pytest
+
+from checkouts import Checkout, make_checkout
+
+DATASET_RULES = {
+    "describe_survey",
+    "match_lenses",
+    "match_positives",
+    "build_negative_pool",
+    "sample_negatives",
+    "list_real_images",
+    "cache_coadds",
+    "cut_real_images",
+    "check_training_data",
+    "pack_images",
+}
+FROZEN_RULES = DATASET_RULES | {"train", "score", "validate_finder", "freeze_model"}
+# Hosts come from the parent sample, sources of one family from a bank of galaxies.
+RECOVERY_RULES = FROZEN_RULES | {"select_parent_sample", "measure_sources", "inject_recovery"}
+SELECTION_RULES = RECOVERY_RULES | {"measure_selection_function"}
+
+
+@pytest.fixture(scope="module")
+def fresh(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which nothing has run."""
+    return make_checkout(project_root, tmp_path_factory.mktemp("real") / "checkout", survey="mini")
+
+
+def test_the_selection_function_is_one_call_from_the_catalogue_of_lenses(fresh: Checkout) -> None:
+    assert fresh.planned("results/real_resnet18/selection_function.json") == SELECTION_RULES
+
+
+def test_its_figures_add_the_ladder_and_two_drawings(fresh: Checkout) -> None:
+    figures = [f"results/real_resnet18/{name}.png" for name in ("selection_function", "ladder")]
+    assert fresh.planned(*figures) == SELECTION_RULES | {
+        "measure_ladder",
+        "figure_ladder",
+        "figure_finder_selection",
+    }
+
+
+@pytest.mark.parametrize("generation", ["real_efficientnet_b0", "real_efficientnetv2_s"])
+def test_other_networks_go_the_same_way(fresh: Checkout, generation: str) -> None:
+    assert fresh.planned(f"results/{generation}/selection_function.fits") == SELECTION_RULES
+
+
+def test_a_finder_is_frozen_before_anything_is_injected(fresh: Checkout) -> None:
+    assert fresh.planned("results/real_resnet18/frozen.json") == FROZEN_RULES
+
+
+def test_a_generation_of_simulated_lenses_has_no_selection_function(fresh: Checkout) -> None:
+    run = fresh.snakemake("--dry-run", "results/gen5_prime/selection_function.json")
+    assert run.returncode != 0
+    assert "MissingRuleException" in run.stderr + run.stdout
