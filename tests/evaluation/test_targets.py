@@ -148,6 +148,8 @@ def test_the_registry_says_which_artifacts_a_generation_needs() -> None:
     assert {"gates", "history", "performance", "stratified_fpr", "calibration", "completeness", "anchors"} == set(
         needed("gen5_prime")
     )
+    # Real images have no pairs to be gated on: nothing of theirs is measured on pairs.
+    assert set(needed("real_resnet18")) == {"validation", "history", "selection_function"}
     assert needed("nobody") == []
     assert generations()[0] == "gen3"
 
@@ -250,12 +252,10 @@ def test_an_axis_without_a_cell_that_was_measured_is_no_surface() -> None:
 
 
 def test_validation_and_test_agree_where_the_interval_of_their_difference_holds_zero() -> None:
-    artifacts = {
-        "performance": {"positives_vs_controls": {"auroc": entry(0.95, 0.94, 0.96)}},
-        "best": {"val_auc": 0.955},
-    }
+    spatial = {"test_auc": entry(0.95, 0.94, 0.96), "val_auc": entry(0.955, 0.945, 0.965)}
+    artifacts = {"validation": {"spatial": spatial}}
     assert judged("publication_spatial_generalisation", artifacts)["verdict"] == "met"
-    artifacts["best"] = {"val_auc": 0.99}
+    spatial["val_auc"] = entry(0.99, 0.98, 1.0)
     result = judged("publication_spatial_generalisation", artifacts)
     assert (result["verdict"], round(result["value"], 3)) == ("not met", -0.04)
 
@@ -278,11 +278,12 @@ def test_the_worst_confuser_counts_and_one_that_is_missing_leaves_no_number() ->
             "large_galaxy": 0.05,
         }.items()
     }
-    result = judged("minimum_contaminant_fpr", {"anchors": {"contamination": shares}})
+    artifacts = {"validation": {"fpr": {"sample": shares}}}
+    result = judged("minimum_contaminant_fpr", artifacts)
     assert (result["value"], result["verdict"]) == (0.30, "not met")
     del shares["confuser blue_clumpy"]
-    assert judged("minimum_contaminant_fpr", {"anchors": {"contamination": shares}})["verdict"] == "not measurable"
-    assert judged("publication_confusers_reported", {"anchors": {"contamination": shares}})["value"] == 3
+    assert judged("minimum_contaminant_fpr", artifacts)["verdict"] == "not measurable"
+    assert judged("publication_confusers_reported", artifacts)["value"] == 3
 
 
 def test_a_small_confuser_class_that_may_be_the_worst_leaves_the_target_undecided() -> None:

@@ -34,6 +34,7 @@ OF_GENERATION = (
     "completeness",
     "anchors",
     "validation",
+    "selection_function",
 )
 OF_STAGE = ("best", "history")
 

@@ -492,7 +492,7 @@ TARGETS: tuple[Target, ...] = (
         "publication_selection_function",
         f"{_CALIBRATION}, section 10.2",
         "selection function computed after the model was frozen: axes measured of theta_E and z",
-        Keys("completeness", ("marginals",), ("theta_e_arcsec", "z_phot")),
+        Keys("selection_function", ("marginals",), ("theta_e_arcsec", "z_phot")),
         "at least",
         2,
         _REAL,
