@@ -18,6 +18,7 @@ from dark_halo_scope.evaluation.anchors import (
     COMPARED,
     Threshold,
     anchor_table,
+    auc_against,
     comparison_samples,
     groups,
     measure_anchors,
@@ -25,9 +26,6 @@ from dark_halo_scope.evaluation.anchors import (
     thresholds,
 )
 from dark_halo_scope.evaluation.score_table import read_scores
-from dark_halo_scope.evaluation.target_metrics import Keys
-from dark_halo_scope.evaluation.target_values import value_of
-from dark_halo_scope.evaluation.targets import TARGETS
 from dark_halo_scope.images.cutouts import Stored, write_cutouts
 
 from . import toys
@@ -172,17 +170,15 @@ def test_contamination_is_the_share_of_each_kind_of_galaxy_above_the_same_thresh
     }
 
 
-def test_confusers_are_compared_under_the_names_that_targets_read(tmp_path: Path) -> None:
-    reported = next(target.metric for target in TARGETS if target.name == "publication_confusers_reported")
-    assert isinstance(reported, Keys)
-    categories = [key.removeprefix("confuser ") for key in reported.keys]
-    # Every other negative is of N1 and has no category.
-    of_rows = pa.array([*categories, *[None] * len(categories)], pa.string())
-    rows = negative_rows(len(of_rows), confuser_category=of_rows)
+def test_confusers_are_compared_by_their_category_beside_all_negatives(tmp_path: Path) -> None:
+    # Galaxies of N1 have no category.
+    categories = pa.array(["edge_on_proxy", "ring_proxy", "edge_on_proxy", None, None], pa.string())
+    rows = negative_rows(5, confuser_category=categories)
     table = read_scores(load_manifest(write_scores(tmp_path / "test.json", rows)), labels=tuple(COMPARED))
     contamination = measure_anchors(anchors(), {}, comparison_samples(table), [HALF], SETTINGS)["contamination"]
-    assert [contamination[key]["p0.5"]["n"] for key in reported.keys] == [1] * len(categories)
-    assert value_of(reported, {"anchors": {"contamination": contamination}}).value == len(categories)
+    counted = {name: shares["p0.5"]["n"] for name, shares in contamination.items() if name.startswith("confuser ")}
+    assert counted == {"confuser edge_on_proxy": 2, "confuser ring_proxy": 1}
+    assert contamination["negative"]["p0.5"]["n"] == 5
 
 
 def test_the_auc_of_a_group_is_that_of_its_anchors_against_the_controls() -> None:
@@ -199,11 +195,18 @@ def test_the_auc_of_a_group_is_that_of_its_anchors_against_the_controls() -> Non
     assert measured["interval"][0] < measured["value"] < measured["interval"][1]
 
 
-def test_an_auc_without_controls_is_not_measurable_and_one_without_overlap_has_no_interval() -> None:
+def test_an_auc_without_controls_is_not_measurable() -> None:
     without = measure_anchors(anchors(), {}, {}, [HALF], SETTINGS)["auc"]["overall"]["headline"]
-    apart = measure_anchors(anchors(), {}, {"control": np.array([-1.0, -2.0])}, [HALF], SETTINGS)["auc"]["overall"]
+    assert (without["value"], without["interval"]) == (None, None)
     assert without["status"].startswith("not measurable")
-    assert (apart["headline"]["value"], apart["headline"]["interval"]) == (1.0, None)
+
+
+def test_a_few_anchors_above_all_controls_do_not_prove_an_auc_of_one() -> None:
+    few, many = np.array([0.8, 0.9, 0.95]), np.linspace(0.7, 0.9, 500)
+    low, high = auc_against(few, np.linspace(0, 0.5, 400), 0.95)["interval"]
+    assert (low, high) == (pytest.approx(0.0125 ** (1 / 3 + 1 / 400)), 1.0)
+    assert auc_against(many, np.linspace(0, 0.5, 400), 0.95)["interval"][0] > 0.97
+    assert auc_against(np.linspace(0, 0.5, 400), few, 0.95)["interval"] == pytest.approx([0.0, 1 - low])
 
 
 def test_the_table_is_the_same_in_whatever_order_the_list_came() -> None:

@@ -53,6 +53,9 @@ def test_every_statistic_of_a_replicate_is_that_of_the_repeated_scores(
     assert resampling.tpr_at_fpr(sample, target)[0] == pytest.approx(metrics.tpr_at_fpr(pos, neg, target).tpr.value)
     point = metrics.precision_at_recall(pos, neg, target)
     assert resampling.fpr_at_tpr(sample, target)[0] == pytest.approx(point.fpr.value)
+    assert resampling.precision_at_tpr(sample, target)[0] == pytest.approx(point.precision.value)
+    reached = metrics.recall_at_precision(pos, neg, target)
+    assert resampling.tpr_at_precision(sample, target)[0] == pytest.approx(0 if reached is None else reached.tpr.value)
 
 
 def test_the_interval_of_an_auc_is_that_of_the_plain_host_bootstrap() -> None:
@@ -89,6 +92,16 @@ def test_random_groups_and_coarse_levels_keep_centre_and_spread(monkeypatch: pyt
         a, b = statistic(coarse), statistic(exact)
         assert a.mean() == pytest.approx(b.mean(), abs=4 * b.std() / np.sqrt(500))
         assert a.std() == pytest.approx(b.std(), rel=0.15)
+
+
+@pytest.mark.parametrize("hosts", [400, 5000])
+def test_four_copies_of_an_image_say_no_more_than_one(hosts: int) -> None:
+    """Below and above as many hosts as are put into groups: the spread is that of the hosts, not of the images."""
+    rng = np.random.default_rng(4)
+    hit = rng.random(hosts) < 0.3
+    values = resampling.share(np.repeat(hit, 4), np.repeat(np.arange(hosts) + 7, 4), rng, 4000)
+    assert values.mean() == pytest.approx(hit.mean(), abs=0.003)
+    assert values.std() == pytest.approx(np.sqrt(hit.mean() * (1 - hit.mean()) / hosts), rel=0.08)
 
 
 def test_scores_that_are_tied_share_a_level_and_no_score_is_below_the_lowest() -> None:

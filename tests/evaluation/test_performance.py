@@ -110,6 +110,20 @@ def test_rates_at_fixed_rates_are_those_of_the_metrics(result: dict[str, Any]) -
     assert precision[0.9] == metrics.precision_at_recall(POSITIVE, PAIRS, 0.9).precision.value
 
 
+def test_rates_that_several_images_of_a_host_decide_have_an_interval_over_hosts(result: dict[str, Any]) -> None:
+    found = result["positives_vs_controls"]
+    shares = [found["accuracy"], *found["precision_at_recall"], *found["recall_at_precision"]]
+    shares += [result["fpr_at_threshold"][kind] for kind in ("control", "hard_negative")]
+    shares += [result["operating_points"][0]["test"][name] for name in ("tpr", "fpr", "hard_negative_fpr")]
+    for entry in shares:
+        low, high = entry["host_interval"]
+        assert low <= entry["value"] <= high
+    # Each control is in two pairs and its host bears two arcs that share a brightness.
+    exact, over_hosts = (np.diff(found["accuracy"][name])[0] for name in ("interval", "host_interval"))
+    assert over_hosts > 1.1 * exact
+    assert result["fpr_at_threshold"]["negative"]["host_interval"] is None
+
+
 def test_a_rate_that_fewer_than_ten_controls_reach_is_not_measurable(result: dict[str, Any]) -> None:
     by_fpr = {entry["fpr_target"]: entry for entry in result["positives_vs_controls"]["tpr_at_fpr"]}
     assert by_fpr[0.01]["status"] == "not measurable: 6 negatives pass the threshold, and 10 are needed"

@@ -101,6 +101,27 @@ def test_strata_of_the_arc_restrict_positives_and_have_all_negatives(
     check_rates(found[stratum], POSITIVE["score"].to_numpy()[(values >= low) & (values < high)], NEGATIVE_SCORES)
 
 
+def test_radii_on_the_edge_of_a_bin_are_in_the_bin_above_whatever_the_seeing(tmp_path: Path) -> None:
+    """A grid of radii has them there, and x times PSF in single precision is below in one of ten."""
+    positives = select(PAIRS, "positive")
+    x = 1.0 / positives["psfsize_r"].to_numpy()
+    place = positives.column_names.index("theta_e_over_psf")
+    rows = pa.concat_tables([positives.set_column(place, "theta_e_over_psf", pa.array(x)), select(PAIRS, "control")])
+    assert (x.astype(np.float32) * positives["psfsize_r"].to_numpy().astype(np.float32) < 1).any()
+    strata = table_of(tmp_path, rows, bootstraps=0)
+    assert int(strata["theta[1,1.25)"]["P"]) == positives.num_rows
+    assert "theta[0.75,1)" not in strata
+
+
+def test_the_threshold_of_nine_positives_gives_no_false_positive_rate(tmp_path: Path) -> None:
+    positives = select(PAIRS, "positive")
+    for count, measurable in ((9, "false"), (10, "true")):
+        row = table_of(tmp_path, pa.concat_tables([positives.slice(0, count), CONTROL]), bootstraps=0)["ALL"]
+        assert int(row["FPR@TPR0.95_k"]) >= 10
+        assert row["FPR@TPR0.95_measurable"] == measurable
+        assert (row["FPR@TPR0.95"] == "") == (measurable == "false")
+
+
 def test_strata_of_seeing_and_depth_restrict_both_classes(found: dict) -> None:
     for stratum, column, low, high in (
         ("psf[1.2,1.3)", "psfsize_r", 1.2, 1.3),

@@ -233,6 +233,8 @@ def test_the_easiest_stratum_bounds_the_rate_of_all_from_below() -> None:
     assert number.value is None
     assert number.interval is not None
     assert "res[1.4,2) rests on fewer than 10 of 804" in number.status
+    few = row("res[1.4,2)", 12) | {"P": "4", "FPR@TPR0.80": ""}
+    assert "rests on 4 positives" in smallest_rate({"stratified_fpr": [few]}, "FPR@TPR0.80", ("res[1.4,2)",)).status
 
 
 def test_an_axis_without_a_cell_that_was_measured_is_no_surface() -> None:
@@ -286,14 +288,23 @@ def test_the_worst_confuser_counts_and_one_that_is_missing_leaves_no_number() ->
     assert judged("publication_confusers_reported", artifacts)["value"] == 3
 
 
-def test_a_small_confuser_class_that_may_be_the_worst_leaves_the_target_undecided() -> None:
-    metric = find("minimum_contaminant_fpr").metric
-    assert isinstance(metric, Largest)
-    shares = {key: {"p0.5": entry(0.06, 0.05, 0.07, n=1000)} for key in metric.keys}
-    assert judged("minimum_contaminant_fpr", {"anchors": {"contamination": shares}})["verdict"] == "met"
-    shares[metric.keys[0]] = {"p0.5": entry(0.05, 0.001, 0.25, n=20)}
-    result = judged("minimum_contaminant_fpr", {"anchors": {"contamination": shares}})
-    assert (result["value"], result["interval"], result["verdict"]) == (0.06, [0.05, 0.25], "undecided")
+def test_a_small_class_that_may_be_the_worst_leaves_a_target_undecided() -> None:
+    metric = Largest("anchors", ("contamination",), ("ring", "spiral"), ("p0.5",))
+    shares = {"ring": {"p0.5": entry(0.05, 0.04, 0.06)}, "spiral": {"p0.5": entry(0.06, 0.05, 0.07, n=1000)}}
+    artifacts = {"anchors": {"contamination": shares}}
+    assert judge(value_of(metric, artifacts), "at most", 0.1) == ("met", "met")
+    shares["ring"] = {"p0.5": entry(0.05, 0.001, 0.25, n=20)}
+    number = value_of(metric, artifacts)
+    assert (number.value, number.n, number.interval) == (0.06, 1000, (0.05, 0.25))
+    assert judge(number, "at most", 0.1) == ("undecided", "met")
+
+
+def test_a_verdict_needs_the_interval_over_hosts_too() -> None:
+    """Twice the same galaxy is no more evidence than once, and an exact interval does not know that."""
+    assert as_number(entry(0.5, 0.4, 0.6)).interval == (0.4, 0.6)
+    assert as_number(entry(0.5, 0.4, 0.6, host_interval=None)).interval == (0.4, 0.6)
+    assert as_number(entry(0.5, 0.4, 0.6, host_interval=[0.35, 0.59])).interval == (0.35, 0.6)
+    assert as_number(entry(0.0, 0.0, 0.03, host_interval=[0.0, 0.0])).interval == (0.0, 0.03)
 
 
 def test_a_gate_that_was_not_measured_may_pass() -> None:

@@ -223,9 +223,22 @@ def auc_against(scores_N: NDArray[np.float64], controls_M: NDArray[np.float64], 
     if min(n, len(controls_M)) < 2:
         return {"value": None, "n": n, "n_controls": len(controls_M), "interval": None, "status": _TOO_FEW}
     value, interval = delong(scores_N, controls_M, confidence)
-    # Of samples that do not overlap, DeLong's variance is zero, which a few anchors do not prove.
-    bounds = [interval.low, interval.high] if interval.low < interval.high else None
+    bounds: list[float] | None = [interval.low, interval.high]
+    if interval.low == interval.high:
+        bounds = _without_overlap(value, n, len(controls_M), confidence)
     return {"value": value, "n": n, "n_controls": len(controls_M), "interval": bounds, "status": "measured"}
+
+
+def _without_overlap(value: float, n: int, m: int, confidence: float) -> list[float] | None:
+    """Interval of the AUC of n and m images that do not overlap: DeLong's variance is zero, which a few do not prove.
+
+    A share r of controls lies below some score q. That all m do has the probability r^m, and that all n anchors lie
+    above it, where a share s does, has s^n. Where neither is less likely than half a tail, the AUC is r s at least.
+    """
+    least = ((1 - confidence) / 4) ** (1 / n + 1 / m)
+    if value == 1:
+        return [float(least), 1.0]
+    return [0.0, float(1 - least)] if value == 0 else None
 
 
 _TOO_FEW = "not measurable: fewer than two of a class"

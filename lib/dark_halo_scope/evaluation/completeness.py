@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from dark_halo_scope.evaluation.completeness_config import AXES
-from dark_halo_scope.evaluation.host_sums import host_sums, percentile_interval, resample_together
+from dark_halo_scope.evaluation.host_resampling import percentile_interval
+from dark_halo_scope.evaluation.host_sums import host_sums, resample_together
 from dark_halo_scope.evaluation.intervals import FloatArray, clopper_pearson
+from dark_halo_scope.evaluation.number_entry import bounds
 
 #: All cells together, as `axes` of a cell.
 NO_AXIS: tuple[str, ...] = ()
@@ -251,7 +253,7 @@ def _mean_entry(
         # A resample may miss a cell: its area then counts for nothing, as that of cells without injections does.
         share = _ratio(got_BK, total_BK, 0.0)
         here = np.where(total_BK > 0, area, 0.0)
-        return np.asarray((share * here).sum(axis=1) / here.sum(axis=1))
+        return _ratio((share * here).sum(axis=1), here.sum(axis=1), np.nan)
 
     value = mean(_column_sums(total)[None], _column_sums(got)[None])[0]
     total_BK, got_BK = resample_together((total, got), rng, bootstraps)
@@ -261,7 +263,7 @@ def _mean_entry(
     extra: dict[str, Any] = {"n_effective": worth, "hosts": len(np.unique(injections.host[group >= 0]))}
     if groups > 1:
         extra["area_covered"] = float(area[covered].sum() / sky_area.sum())
-    return _entry(float(value), kept, [around.low, around.high], "measured") | extra
+    return _entry(float(value), kept, bounds(around), "measured") | extra
 
 
 def host_intervals(
@@ -288,8 +290,7 @@ def host_intervals(
         shares = _ratio(drawn[2 * place + 1], drawn[2 * place], np.nan)
         intervals[name] = []
         for column, n in zip(shares.T, _column_sums(sums[2 * place]), strict=True):
-            around = percentile_interval(column, confidence) if n else None
-            intervals[name].append(None if around is None else [around.low, around.high])
+            intervals[name].append(bounds(percentile_interval(column, confidence)) if n else None)
     return intervals
 
 

@@ -6,6 +6,9 @@ from pydantic import Field, field_validator
 
 from dark_halo_scope.core.config import Settings
 
+#: A false positive rate at a completeness is measurable with at least so many positives.
+MIN_POSITIVES = 10
+
 
 class FprSettings(Settings):
     """Which rates are measured, in which strata, and when their counts carry a claim."""

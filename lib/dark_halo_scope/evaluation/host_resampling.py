@@ -120,15 +120,35 @@ def average_precision(sample: Resampled) -> FloatArray:
 
 def fpr_at_tpr(sample: Resampled, target: float) -> FloatArray:
     """(B,) false positive rates at the highest threshold that reaches the true positive rate `target`."""
-    reached = sample.positives_above_BK
-    wanted = target * reached[:, -1]
-    short = reached < (wanted - 1e-9 * np.maximum(1, wanted))[:, None]
-    level = np.minimum(short.sum(axis=1), reached.shape[1] - 1)
-    share: FloatArray = np.ones(len(level))
-    if not sample.exact:
-        share = _ratio(wanted - _before(reached, level), _at(sample.positive_BK, level))
-    alarms = _before(sample.negatives_above_BK, level) + np.clip(share, 0, 1) * _at(sample.negative_BK, level)
+    _, alarms = _at_tpr(sample, target)
     return _ratio(alarms, sample.negatives_above_BK[:, -1])
+
+
+def precision_at_tpr(sample: Resampled, target: float) -> FloatArray:
+    """(B,) precisions at the highest threshold that reaches the true positive rate `target`; NaN without positives."""
+    hits, alarms = _at_tpr(sample, target)
+    return _ratio(hits, hits + alarms)
+
+
+def tpr_at_precision(sample: Resampled, target: float) -> FloatArray:
+    """(B,) highest true positive rates at which the precision is `target` or more, 0 where it never is."""
+    hits = sample.positives_above_BK
+    precise = _ratio(hits, hits + sample.negatives_above_BK) >= target - 1e-12
+    return _ratio(np.where(precise, hits, 0.0).max(axis=1), hits[:, -1])
+
+
+def share(hit: NDArray[np.bool_], host: NDArray[np.integer], rng: np.random.Generator, replicates: int) -> FloatArray:
+    """(B,) share of rows that are hits, when hosts are resampled.
+
+    Args:
+        hit: (N,).
+        host: number of each row's host, (N,), N > 0.
+        rng, replicates: of the resamples.
+    """
+    group = host_groups(np.unique(host, return_inverse=True)[1], rng)
+    total, hits = np.bincount(group).astype(float), np.bincount(group, weights=hit)
+    weights_BG = rng.multinomial(len(total), np.full(len(total), 1 / len(total)), size=replicates).astype(float)
+    return _ratio(weights_BG @ hits, weights_BG @ total)
 
 
 def tpr_at_fpr(sample: Resampled, target: float) -> FloatArray:
@@ -152,6 +172,19 @@ def percentile_interval(values: FloatArray, confidence: float) -> Interval | Non
         return None
     low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
+
+
+def _at_tpr(sample: Resampled, target: float) -> tuple[FloatArray, FloatArray]:
+    """(B,), (B,) true and false positives at the highest threshold that reaches the true positive rate `target`."""
+    reached = sample.positives_above_BK
+    wanted = target * reached[:, -1]
+    short = reached < (wanted - 1e-9 * np.maximum(1, wanted))[:, None]
+    level = np.minimum(short.sum(axis=1), reached.shape[1] - 1)
+    part: FloatArray = np.ones(len(level))
+    if not sample.exact:
+        part = np.clip(_ratio(wanted - _before(reached, level), _at(sample.positive_BK, level)), 0, 1)
+    hits = _before(reached, level) + part * _at(sample.positive_BK, level)
+    return hits, _before(sample.negatives_above_BK, level) + part * _at(sample.negative_BK, level)
 
 
 def _at(values_BK: FloatArray, level: NDArray[np.integer]) -> FloatArray:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from dark_halo_scope.evaluation.intervals import FloatArray, Interval
+from dark_halo_scope.evaluation.intervals import FloatArray
 
 
 def host_sums(
@@ -40,9 +40,3 @@ def resample_together(
     """`resample` of several sums over the same hosts, with the same draws: (B, K) of each, K its own."""
     drawn = resample(sparse.csr_array(sparse.hstack(sums)), rng, replicates)
     return tuple(np.split(drawn, np.cumsum([part.shape[1] for part in sums])[:-1], axis=1))
-
-
-def percentile_interval(values: FloatArray, confidence: float) -> Interval:
-    """Central range of replicates; those that are NaN had nothing to measure and do not count."""
-    low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))

@@ -1,9 +1,10 @@
 """What a generation's scores of the test split say as a whole, each number with its count and interval.
 
 Images of one galaxy are no independent draws. Exact binomial intervals and DeLong's take them for such, and stand
-beside intervals from a bootstrap over host galaxies, which does not. The control of a galaxy that bears several arcs is
-one image: rates of false positives, ROC and AUROC count it once. Precision, average precision and accuracy depend on
-how many of each class there are: they are of pairs, a control for each positive, so that the prevalence is a half.
+beside intervals from a bootstrap over hosts, which does not (`host_interval`; of areas, `interval`). The control
+of a galaxy that bears several arcs is one image: rates of false positives, ROC and AUROC count it once. Precision,
+average precision and accuracy depend on how many of each class there are: they are of pairs, a control for each
+positive, so that the prevalence is a half.
 
 Thresholds of rates at a fixed rate come from the very images on which they are reported, as is convention. Those of
 operating points come from validation scores and are applied to test scores: they are for use on other images.
@@ -11,6 +12,7 @@ operating points come from validation scores and are applied to test scores: the
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,7 +72,7 @@ def performance(test: ScoreTable, val: ScoreTable, settings: PerformanceSettings
         "fpr_at_threshold": {
             "threshold": settings.threshold,
             **{
-                name: _plain_fpr(sample(test, kind), settings.threshold, settings.confidence)
+                name: _plain_fpr(sample(test, kind), settings.threshold, settings)
                 for name, kind in (("control", CONTROL), ("hard_negative", HARD_NEGATIVE), ("negative", NEGATIVE))
             },
         },
@@ -115,11 +117,12 @@ def compare(
     pos, neg, both = positive.score, negative.score, len(positive) + len(negative)
     confidence = settings.confidence
     replicates = _resampled(positive, negative, settings, _statistics(settings))
-    of_pairs = _resampled(positive, beside, settings, {"average_precision": resampling.average_precision})
+    of_pairs = _resampled(positive, beside, settings, _statistics_of_pairs(settings))
     area, exact = delong(pos, neg, confidence)
     labels = np.concatenate([np.ones(len(pos), int), np.zeros(len(beside), int)])
     precision = metrics.average_precision(labels, np.concatenate([pos, beside.score]))
     counted = metrics.confusion(pos, beside.score, settings.threshold)
+    right = np.concatenate([pos >= settings.threshold, beside.score < settings.threshold])
     return {
         "n_positive": len(positive),
         "n_negative": len(negative),
@@ -135,6 +138,7 @@ def compare(
             **rate_entry(metrics.accuracy(pos, beside.score, settings.threshold, confidence)),
             "threshold": settings.threshold,
             "prevalence": precision.prevalence,
+            "host_interval": _share_interval(right, np.concatenate([positive.host, beside.host]), settings),
         },
         "confusion": {
             "threshold": settings.threshold,
@@ -145,10 +149,12 @@ def compare(
         },
         "precision_at_recall": [
             _precision_entry(recall, metrics.precision_at_recall(pos, beside.score, recall, confidence), precision)
+            | {"host_interval": bounds(of_pairs[f"precision@{recall}"])}
             for recall in settings.recalls
         ],
         "recall_at_precision": [
             _recall_entry(goal, metrics.recall_at_precision(pos, beside.score, goal, confidence), precision)
+            | {"host_interval": bounds(of_pairs[f"recall@{goal}"])}
             for goal in settings.precisions
         ],
         "tpr_at_fpr": [
@@ -178,7 +184,7 @@ def operating_point(test: ScoreTable, val: ScoreTable, target: float, settings: 
         return {**found, "status": not_measurable(why), "val": on_val}
     threshold = chosen.threshold
     kinds = {"tpr": POSITIVE, "fpr": CONTROL, "hard_negative_fpr": HARD_NEGATIVE, "negative_fpr": NEGATIVE}
-    on_test = {name: _plain_fpr(sample(test, kind), threshold, settings.confidence) for name, kind in kinds.items()}
+    on_test = {name: _plain_fpr(sample(test, kind), threshold, settings) for name, kind in kinds.items()}
     return {**found, "threshold": threshold, "status": "measured", "val": on_val, "test": on_test}
 
 
@@ -230,17 +236,19 @@ def _auroc(table: ScoreTable, settings: PerformanceSettings) -> Entry:
 Statistics = Mapping[str, Callable[[resampling.Resampled], FloatArray]]
 
 
+def _statistics_of_pairs(settings: PerformanceSettings) -> Statistics:
+    return {
+        "average_precision": resampling.average_precision,
+        **{f"precision@{goal}": partial(resampling.precision_at_tpr, target=goal) for goal in settings.recalls},
+        **{f"recall@{goal}": partial(resampling.tpr_at_precision, target=goal) for goal in settings.precisions},
+    }
+
+
 def _statistics(settings: PerformanceSettings) -> Statistics:
-    def tpr(target: float) -> Callable[[resampling.Resampled], FloatArray]:
-        return lambda drawn: resampling.tpr_at_fpr(drawn, target)
-
-    def fpr(target: float) -> Callable[[resampling.Resampled], FloatArray]:
-        return lambda drawn: resampling.fpr_at_tpr(drawn, target)
-
     return {
         "auroc": resampling.auc,
-        **{f"tpr@{target}": tpr(target) for target in settings.fpr_targets},
-        **{f"fpr@{target}": fpr(target) for target in settings.tpr_targets},
+        **{f"tpr@{target}": partial(resampling.tpr_at_fpr, target=target) for target in settings.fpr_targets},
+        **{f"fpr@{target}": partial(resampling.fpr_at_tpr, target=target) for target in settings.tpr_targets},
     }
 
 
@@ -269,10 +277,21 @@ def _resampled(
     }
 
 
-def _plain_fpr(images: Sample, threshold: float, confidence: float) -> Entry:
+def _plain_fpr(images: Sample, threshold: float, settings: PerformanceSettings) -> Entry:
     """Share of images at or above a threshold that was chosen elsewhere: a rate that any count carries."""
-    passed = int(np.sum(images.score >= threshold))
-    return rate_entry(metrics.rate(passed, len(images), confidence))
+    passed = images.score >= threshold
+    rate = metrics.rate(int(passed.sum()), len(images), settings.confidence)
+    return rate_entry(rate) | {"host_interval": _share_interval(passed, images.host, settings)}
+
+
+def _share_interval(
+    hit: NDArray[np.bool_], host: NDArray[np.integer], settings: PerformanceSettings
+) -> list[float] | None:
+    """Host-bootstrap interval of the share of hits; None without images and where intervals are left out."""
+    if not settings.bootstraps or not len(hit):
+        return None
+    values = resampling.share(hit, host, np.random.default_rng(settings.seed), settings.bootstraps)
+    return bounds(resampling.percentile_interval(values, settings.confidence))
 
 
 def _precision_entry(recall: float, point: metrics.OperatingPoint, area: metrics.PrecisionRecallArea) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dark_halo_scope.evaluation.calibration_config import CalibrationSettings
-from dark_halo_scope.evaluation.host_sums import host_sums, percentile_interval, resample, resample_together
+from dark_halo_scope.evaluation.host_resampling import percentile_interval
+from dark_halo_scope.evaluation.host_sums import host_sums, resample, resample_together
 from dark_halo_scope.evaluation.intervals import FloatArray, Interval, clopper_pearson
 from dark_halo_scope.evaluation.metrics import MIN_FALSE_POSITIVES
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dark_halo_scope.evaluation import host_resampling as resampling
-from dark_halo_scope.evaluation.fpr_config import FprSettings
+from dark_halo_scope.evaluation.fpr_config import MIN_POSITIVES, FprSettings
 from dark_halo_scope.evaluation.intervals import FloatArray, Interval, clopper_pearson
 from dark_halo_scope.evaluation.metrics import MIN_FALSE_POSITIVES
 from dark_halo_scope.evaluation.number_entry import MEASURED, not_measurable
@@ -32,6 +32,8 @@ NUMBERS = ("theta_e_over_psf", "psfsize_r", "psfdepth_r", "arc_snr", "nobs_z", "
 LABELS = ("control_kind", "pool", "confuser_category")
 #: What a catalogue of the galaxies gives where scores lack it.
 GALAXY_FACTS = ("nobs_z", "rmag")
+
+_DECIMALS = 6
 
 Restricts = Literal["nothing", "positives", "negatives", "both"]
 Mask = NDArray[np.bool_]
@@ -111,8 +113,9 @@ def strata(table: ScoreTable, settings: FprSettings) -> Iterator[Stratum]:
     yield Stratum("ALL", "nothing", np.ones(len(table), bool))
     x = table.numbers.get("theta_e_over_psf")
     psf = table.numbers.get("psfsize_r")
-    # Stored data may mean something else by theta_e_arcsec; x is made of the true radius.
-    theta = None if x is None or psf is None else x * psf
+    # Stored data may mean something else by theta_e_arcsec; x is made of the true radius. Grids of radii lie on edges
+    # of bins, where single precision would put a tenth of them below.
+    theta = None if x is None or psf is None else np.round(x.astype(float) * psf, _DECIMALS).astype(np.float32)
     binned: Sequence[tuple[str, Restricts, NDArray[np.float32] | None, Sequence[float]]] = (
         ("theta", "positives", theta, settings.theta_edges),
         ("res", "positives", x, settings.resolution_edges),
@@ -298,7 +301,9 @@ def _fpr_cells(
     threshold = float(positive.score[-needed])
     alarms, n = _above(negative.score, threshold), len(negative.score)
     low, high = clopper_pearson(alarms, n, settings.confidence)
-    measurable = alarms >= MIN_FALSE_POSITIVES
+    # The threshold of a handful of positives is anywhere.
+    enough = len(positive.score) >= MIN_POSITIVES
+    measurable = alarms >= MIN_FALSE_POSITIVES and enough
     cells: dict[str, Cell] = {
         # The interval of a handful of false positives is true all the same; their ratio is no measurement.
         name: alarms / n if measurable else None,
@@ -310,7 +315,7 @@ def _fpr_cells(
         **_interval_cells(f"{name}_boot", boots.get(name)),
     }
     passing = _above(survey.score, threshold)
-    if passing >= MIN_FALSE_POSITIVES:
+    if passing >= MIN_FALSE_POSITIVES and enough:
         cells[f"{name}_survey"] = float(survey.weight[-passing:].sum() / survey.weight.sum())
         cells |= _interval_cells(f"{name}_survey_boot", survey_boots.get(name))
     return cells
