@@ -63,6 +63,13 @@ def test_what_was_not_measured_says_so_and_keeps_its_macros(tmp_path: Path) -> N
     assert numbers["ECE"]["status"] == "not measured: there is no calibration"
 
 
+@pytest.mark.parametrize("n", [None, 10])
+def test_an_estimate_without_an_interval_keeps_its_macros(n: int | None) -> None:
+    number = KeyNumber("AUC", "", "", Number(0.5, n, None, "measured"), 2, estimated=True)
+    count = "--" if n is None else "10"
+    assert number.macros() == {"AUC": "0.50", "AUCLow": "--", "AUCHigh": "--", "AUCN": count}
+
+
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     given = arguments(tmp_path)
     run(tmp_path, given)
@@ -81,11 +88,11 @@ def test_numbers_of_two_generations_are_refused(tmp_path: Path) -> None:
 def test_a_macro_is_named_with_letters_and_once() -> None:
     with pytest.raises(BadInputError, match="use letters only"):
         KeyNumber("Gate1", "", "", "x")
-    number = KeyNumber("AUC", "", "", Number(0.5, 10, (0.4, 0.6), "measured"), 2)
+    number = KeyNumber("AUC", "", "", Number(0.5, 10, (0.4, 0.6), "measured"), 2, estimated=True)
     with pytest.raises(BadInputError, match="have the macro AUC, AUCHigh"):
         tex_text([number, number])
 
 
 def test_negative_numbers_have_a_minus_sign_and_zero_has_none() -> None:
-    number = KeyNumber("Drop", "", "", Number(-0.026, 10, (-0.05, -0.001), "measured"), 2)
+    number = KeyNumber("Drop", "", "", Number(-0.026, 10, (-0.05, -0.001), "measured"), 2, estimated=True)
     assert number.macros() == {"Drop": "$-$0.03", "DropLow": "$-$0.05", "DropHigh": "0.00", "DropN": "10"}

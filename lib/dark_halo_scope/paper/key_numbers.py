@@ -30,6 +30,8 @@ class KeyNumber:
     """A number of the text, or a word.
 
     name: of the macro, letters only. value: a Number, or a text as it is printed. digits: after the decimal point.
+    estimated: whether it has macros of its interval and count, also where an artifact gives neither: a text that names
+    them compiles all the same.
     """
 
     name: str
@@ -38,6 +40,7 @@ class KeyNumber:
     value: Number | str
     digits: int = 0
     unit: str = ""
+    estimated: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -54,7 +57,7 @@ class KeyNumber:
             return {self.name: tex_escaped(self.value)}
         number = self.value
         main = _NOT_MEASURABLE if number.value is None else _printed(number.value, self.digits)
-        if number.n is None and number.value is not None:
+        if not self.estimated:
             return {self.name: main}
         low, high = (_printed(end, self.digits) for end in number.interval) if number.interval else ("--", "--")
         n = "--" if number.n is None else _printed(number.n, 0)
@@ -121,7 +124,7 @@ def performance_numbers(artifacts: Artifacts) -> list[KeyNumber]:
     pairs = "positives_vs_controls"
 
     def at(name: str, what: str, artifact: str, *steps: str | Where, digits: int = 3) -> KeyNumber:
-        return KeyNumber(name, what, f"{artifact}.json", number_at(artifacts, artifact, steps), digits)
+        return KeyNumber(name, what, f"{artifact}.json", number_at(artifacts, artifact, steps), digits, estimated=True)
 
     def recall(name: str, what: str, scheme: str, group: str, cut: str) -> KeyNumber:
         return at(name, what, "anchors", "recall", scheme, group, cut, digits=2)
@@ -152,9 +155,8 @@ def gate_numbers(gates: Mapping[str, Any]) -> list[KeyNumber]:
     for name, gate in gates["gates"].items():
         macro = f"Gate{_ORDINALS[int(name.removeprefix('G')) - 1]}"
         due = f"{gate['title']}, {gate['bound']} {gate['threshold']:g}"
-        found.append(
-            KeyNumber(macro, f"{name}: {due}", source, number_at({"gates": gates}, "gates", ("gates", name)), 3)
-        )
+        number = number_at({"gates": gates}, "gates", ("gates", name))
+        found.append(KeyNumber(macro, f"{name}: {due}", source, number, 3, estimated=True))
         found.append(KeyNumber(f"{macro}Threshold", f"threshold of {name}", source, _exact(gate["threshold"]), 2))
     return found
 
