@@ -1,7 +1,7 @@
 """List data that no manifest names, and with `--yes` remove them; never those of a live attempt.
 
-Checkpoints of a training that did not end are worth hours and look like nobody's: they are listed apart, and removed
-only where `--checkpoints` asks for it too.
+Checkpoints of a training or a scoring that did not end are worth hours and look like nobody's: they are listed apart,
+and removed only where `--checkpoints` asks for it too.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("results", type=Path, nargs="?", default=Path("results"))
     parser.add_argument("--data-root", help="also below this local directory or s3:// place of bulk data")
     parser.add_argument("--yes", action="store_true", help="remove what is listed, but no checkpoints")
-    parser.add_argument("--checkpoints", action="store_true", help="with --yes: remove unfinished trainings' too")
+    parser.add_argument("--checkpoints", action="store_true", help="with --yes: remove those of unfinished jobs too")
     options = parser.parse_args(argv)
     if not options.results.is_dir():
         raise BadInputError(f"{options.results} is not a directory; give the one that holds the results.")
@@ -35,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{_summary(others, 'orphan(s)')}{'' if options.yes or not others else '; remove with --yes'}.")
     unfinished = [orphan for orphan in found if orphan.resumable]
     if unfinished and options.checkpoints:
-        print(f"{_summary(unfinished, 'unfinished training(s)')}.")
+        print(f"{_summary(unfinished, 'unfinished training(s) or scoring(s)')}.")
     elif unfinished:
         print(
-            f"{_summary(unfinished, 'unfinished training(s)')}: each goes on when its rule runs again with the same "
-            "code, settings and data; remove with --yes --checkpoints."
+            f"{_summary(unfinished, 'unfinished training(s) or scoring(s)')}: each goes on when its rule runs again "
+            "with the same code, settings and data; remove with --yes --checkpoints."
         )
 
 
