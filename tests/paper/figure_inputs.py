@@ -25,7 +25,7 @@ LADDER: dict[str, Any] = {
             "number": number,
             "family": "sersic",
             "probe": probe,
-            "recall": {"p0.5": {"value": 0.2 * number, "n": 100, "interval": [0.2 * number - 0.1, 0.2 * number + 0.1]}},
+            "recall": {"p0.5": {"value": number / 4, "n": 100, "interval": [number / 4 - 0.125, number / 4 + 0.125]}},
         }
         for number, (name, probe) in enumerate(
             {

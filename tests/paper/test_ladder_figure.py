@@ -21,7 +21,7 @@ def test_rungs_stand_in_their_order_whatever_the_order_of_the_file() -> None:
 def test_numbers_and_intervals_are_those_of_the_file() -> None:
     probe, recall = draw(LADDER, LadderFigureSettings()).axes
     assert [0.8, 0.9] in [list(line.get_xdata()) for line in probe.lines]
-    assert [0.1, 0.3] in [list(line.get_xdata()) for line in recall.lines]
+    assert [0.125, 0.375] in [list(line.get_xdata()) for line in recall.lines]
     assert "hosts against hosts, 0.55" in probe.get_title()
     assert [text.get_text() for text in recall.texts] == ["n = 100", "n = 100", "n = 100"]
 

@@ -228,6 +228,10 @@ def _arrow(values: NDArray[Any]) -> pa.Array:
     return pa.array(values)
 
 
+def _longest(texts: NDArray[Any]) -> int:
+    return max(1, *(len(text) for text in np.unique(texts)))
+
+
 def _votable(columns: Mapping[str, NDArray[Any]]) -> str:
     """Fields of the table as a VOTable whose data are this Parquet file."""
     from xml.etree import ElementTree
@@ -240,7 +244,8 @@ def _votable(columns: Mapping[str, NDArray[Any]]) -> str:
     )
     for name, about in COLUMNS.items():
         kind = types.get(columns[name].dtype.kind)
-        attributes = {"datatype": kind} if kind else {"datatype": "char", "arraysize": "*"}
+        # Text of a stated length: astropy cannot join text of any length with that of the file.
+        attributes = {"datatype": kind} if kind else {"datatype": "char", "arraysize": str(_longest(columns[name]))}
         attributes |= {"unit": about.unit} if about.unit else {}
         field = ElementTree.SubElement(
             table, f"{{{_NAMESPACE}}}FIELD", {"ID": name, "name": name, **attributes, "ucd": about.ucd}
