@@ -113,7 +113,7 @@ def _usable(
                 f"{int(wrong.sum())} galaxies have a split {SPLIT} or a cell that is not their position's, the first "
                 f"at RA {ra[first]}, Dec {dec[first]}; use the split_seed of the catalogue, or make it again."
             )
-    reason = np.zeros(inside.num_rows, dtype="U16")
+    reason = np.zeros(inside.num_rows, dtype="U32")
 
     def leave_out(where: NDArray[np.bool_], why: str) -> None:
         reason[where & (reason == "")] = why
