@@ -57,7 +57,7 @@ class Rows:
 def cutouts_gate(rows: Rows, settings: TrainingGateSettings) -> Gate:
     """Share of each class without a usable cutout; the plan has none of the positives so."""
     limits = {"positives": settings.max_failed_positives, "negatives": settings.max_failed_negatives}
-    classes = {}
+    classes: dict[str, Any] = {}
     for name, limit in limits.items():
         count, failed = int(rows.of(name).sum()), int((rows.of(name) & ~rows.usable).sum())
         classes[name] = {"rows": count, "failed": failed, "share": failed / count if count else None, "limit": limit}
@@ -73,7 +73,8 @@ def path_gate(rows: Rows) -> Gate:
 
 def splits_gate(rows: Rows, settings: TrainingGateSettings) -> Gate:
     """Share of each class's usable rows in each split."""
-    passed, classes = True, {}
+    passed = True
+    classes: dict[str, Any] = {}
     for name in CLASSES:
         here = rows.split[rows.of(name) & rows.usable]
         classes[name] = {"n": len(here)}
