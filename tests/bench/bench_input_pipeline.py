@@ -72,6 +72,7 @@ class Split:
     negative: np.ndarray
     negative_rows: pa.Table
     extra: dict[str, np.ndarray] = field(default_factory=dict)
+    pairs: bool = True
 
 
 @dataclass(frozen=True)

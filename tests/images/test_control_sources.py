@@ -258,10 +258,10 @@ def test_what_was_learned_is_restored_to_the_bit(source: str) -> None:
     stamps = controls + tensor(arc())
     learned = paired(source)
     other = Preprocess6CH(learned.settings)
-    other.restore_library(learned.state_dict())
+    other.restore_learned(learned.state_dict())
     assert torch.equal(other(stamps, controls), learned(stamps, controls))
     with pytest.raises(BadInputError, match="train again"):
-        other.restore_library({"control.other": controls})
+        other.restore_learned({"control.other": controls})
 
 
 def test_pixels_of_controls_that_are_not_finite_are_refused_or_marked_like_the_stamps() -> None:

@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
 from dark_halo_scope.core.errors import BadInputError, ConfigError
-from dark_halo_scope.images.preprocess import Preprocess6CH, annulus_mask, arcsinh, blur_matrix
+from dark_halo_scope.images.preprocess import Preprocess6CH, annulus_mask, arcsinh, band_statistics, blur_matrix
 from dark_halo_scope.images.preprocess_config import PRESETS, PreprocessSettings, preset
 from dark_halo_scope.images.symmetries import dihedral
 
@@ -103,6 +104,8 @@ def test_channels_depend_on_neither_the_unit_nor_the_level_of_the_sky(scale: flo
 def test_preprocessing_commutes_with_flips_and_turns(name: str, element: int) -> None:
     image, _ = host_and_arc()
     preprocess = Preprocess6CH(preset(name))
+    if preprocess.needs_statistics:
+        preprocess.set_statistics(*band_statistics([image.numpy()]))
     torch.testing.assert_close(preprocess(dihedral(image, element)), dihedral(preprocess(image), element))
 
 
@@ -136,6 +139,61 @@ def test_the_stretch_is_the_inverse_hyperbolic_sine_to_the_last_bits() -> None:
 def test_the_annulus_grows_with_the_stamp() -> None:
     small, large = Preprocess6CH(PreprocessSettings(), 64), Preprocess6CH(PreprocessSettings(), 101)
     assert len(large.annulus) / 101**2 == pytest.approx(len(small.annulus) / 64**2, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["gen5_prime", "planb", "dhs_raw_robust", "real_asinh"])
+def test_the_annulus_of_a_101_pixel_stamp_lies_outside_galaxy_light(name: str) -> None:
+    """An annulus at [20, 32) pixels, as 64-pixel stamps have it, sits in the galaxy that a 101-pixel stamp shows."""
+    r = radius(101)
+    sky = np.random.default_rng(4).normal(0.003, NOISE, (1, 3, 101, 101))
+    halo = 10 * NOISE * ((r > 20) & (r < 25)) * np.ones((1, 3, 1, 1))
+    preprocess = Preprocess6CH(preset(name), 101)
+    quiet, lit = (preprocess.background(torch.from_numpy(x).float()) for x in (sky, sky + halo))
+    for with_halo, without in zip(lit, quiet, strict=True):
+        assert torch.equal(with_halo, without)
+    unscaled = Preprocess6CH(preset(name).model_copy(update={"reference_size": 101}), 101)
+    median, _ = unscaled.background(torch.from_numpy(sky + halo).float())
+    inner = preset(name).annulus_inner_pix
+    outer = preset(name).annulus_outer_pix
+    shared = (annulus_mask(101, inner, outer) & (r > 20) & (r < 25)).sum() / annulus_mask(101, inner, outer).sum()
+    assert float((median - quiet[0]).min()) > 0.3 * shared * NOISE
+
+
+def test_statistics_of_training_are_those_of_all_pixels_however_they_come() -> None:
+    rng = np.random.default_rng(7)
+    images = (rng.normal(0, 1, (11, 3, 16, 16)) * [[[[1]], [[10]], [[100]]]] + 1e4).astype(np.float32)
+    mean, std = band_statistics([images[:2], images[2:2], images[2:10], images[10:]])
+    np.testing.assert_allclose(mean, images.astype(np.float64).mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(std, images.astype(np.float64).std((0, 2, 3)), rtol=1e-9)
+
+
+def test_each_band_is_normalised_by_training_and_not_by_the_stamp() -> None:
+    images = torch.cat([host_and_arc(seed=seed)[0] * (seed + 1) for seed in range(4)])
+    preprocess = Preprocess6CH(preset("real_training_set"))
+    preprocess.set_statistics(*band_statistics([images.numpy()]))
+    x = preprocess(images)
+    np.testing.assert_allclose(x.mean((0, 2, 3)).numpy(), 0, atol=1e-4)
+    np.testing.assert_allclose(x.std((0, 2, 3), correction=0).numpy(), 1, atol=1e-4)
+    # Four times as bright a galaxy stays four times as bright.
+    torch.testing.assert_close(
+        x[3:] - preprocess(torch.zeros(1, 3, 64, 64)), images[3:] / preprocess.band_std[:, None, None]
+    )
+
+
+def test_training_set_normalisation_without_statistics_is_refused() -> None:
+    bare = Preprocess6CH(preset("real_training_set"))
+    with pytest.raises(BadInputError, match="has no statistics yet; call set_statistics"):
+        bare(torch.zeros(1, 3, 64, 64))
+    for std in ([1.0, 0.0, 1.0], [1.0, float("nan"), 1.0], [1.0, 1.0]):
+        with pytest.raises(BadInputError, match="a finite mean and a positive deviation a band"):
+            bare.set_statistics([0.0, 0.0, 0.0], std)
+    with pytest.raises(BadInputError, match="robust has no statistics of training"):
+        Preprocess6CH(preset("real_asinh")).set_statistics([0, 0, 0], [1, 1, 1])
+
+
+def test_statistics_of_training_and_a_control_source_exclude_each_other() -> None:
+    with pytest.raises(ValidationError, match="training_set subtracts training's mean and knows no control channels"):
+        PreprocessSettings(normalisation="training_set", control_source="rot180_self")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

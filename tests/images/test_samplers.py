@@ -17,6 +17,7 @@ from dark_halo_scope.images.samplers import (
     BatchPlan,
     ClassMix,
     SamplerSettings,
+    Strata,
     batches,
     class_mix,
     draw_classes,
@@ -320,3 +321,78 @@ def test_what_is_empty_is_refused_in_one_sentence() -> None:
 def test_a_share_of_the_pool_is_no_setting_of_images() -> None:
     with pytest.raises(ValidationError, match="negative_prob belongs to draw: pairs"):
         sampler(draw="images", negative_prob=0.1)
+
+
+def stratified(**values: object) -> SamplerSettings:
+    return sampler(**{"draw": "images", "stratify": ["type_bin"], "curriculum": constant(0.0), **values})
+
+
+@given(
+    positives=st.lists(st.integers(0, 3), min_size=1, max_size=60),
+    pool=st.lists(st.integers(0, 3), min_size=1, max_size=200),
+    batch=st.sampled_from([4, 16, 64]),
+    share=st.sampled_from([0.0, 0.3]),
+    epoch=st.integers(0, 3),
+)
+def test_every_batch_has_its_share_of_every_stratum_of_each_class_to_one_image(
+    positives: list[int], pool: list[int], batch: int, share: float, epoch: int
+) -> None:
+    strata = Strata(np.array(positives), np.array(pool))
+    pairs_n, pool_m = np.arange(len(positives)), np.arange(len(pool))
+    settings = stratified(batch_images=batch, curriculum=constant(share))
+    plans = epoch_plan(settings, pairs_n, pool_m, 2, 42, epoch, strata)
+    sizes = [len(plan) for plan in plans]
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= batch
+    images = shown(plans)
+    assert sorted(row for kind, row, _ in images if kind == POSITIVE) == pairs_n.tolist()
+    assert sorted(row for kind, row, _ in images if kind == NEGATIVE) == pool_m.tolist()
+    for kind, stratum_of in ((POSITIVE, strata.pairs), (HARD_NEGATIVE, strata.pairs), (NEGATIVE, strata.pool)):
+        for stratum in range(4):
+            counts = [int(np.sum(stratum_of[plan.row_B[plan.kind_B == kind]] == stratum)) for plan in plans]
+            assert max(counts) - min(counts) <= 1
+    mix = class_mix(settings, epoch, (len(positives), len(pool)))
+    assert weight_by_kind(plans) == pytest.approx(mix, abs=1e-5)
+
+
+def test_rare_lenses_are_in_every_stratified_batch() -> None:
+    """One lens in 101 galaxies and batches of 256: at random one batch in thirteen would have none."""
+    strata = Strata(np.arange(120) % 3, np.arange(12_000) % 5)
+    plans = epoch_plan(stratified(batch_images=256), np.arange(120), np.arange(12_000), 1, 42, 0, strata)
+    assert {int(np.sum(plan.kind_B == POSITIVE)) for plan in plans} == {2, 3}
+
+
+def test_a_share_of_positives_shows_each_as_often_as_the_others() -> None:
+    settings = sampler(draw="images", positive_share=0.25, batch_images=20, curriculum=constant(0.0))
+    plans = epoch_plan(settings, np.arange(10), np.arange(99), 1, 42, 0)
+    shown_often = Counter(row for kind, row, _ in shown(plans) if kind == POSITIVE)
+    assert set(shown_often.values()) == {3, 4}
+    assert all(int(np.sum(plan.kind_B == POSITIVE)) in (4, 5) for plan in plans)
+    assert class_mix(settings, 0, (10, 99)) == pytest.approx((0.25, 0, 0, 0.75))
+    assert weight_by_kind(plans) == pytest.approx((0.25, 0, 0, 0.75), abs=1e-5)
+
+
+def test_a_share_that_would_leave_out_positives_is_refused() -> None:
+    settings = sampler(draw="images", positive_share=0.05, curriculum=constant(0.0))
+    with pytest.raises(BadInputError, match="would leave out positives: 10 beside 90 images"):
+        epoch_plan(settings, np.arange(10), np.arange(90), 1, 42, 0)
+
+
+def test_stratified_epochs_differ_and_each_can_be_planned_alone() -> None:
+    strata = Strata(np.arange(50) % 3, np.arange(80) % 4)
+    settings = stratified(batch_images=16, positive_share=0.5)
+    first, second = (shown(epoch_plan(settings, np.arange(50), np.arange(80), 2, 42, n, strata)) for n in (3, 4))
+    assert first != second
+    assert first == shown(epoch_plan(settings, np.arange(50), np.arange(80), 2, 42, 3, strata))
+
+
+def test_strata_of_rows_that_are_left_out_are_not_looked_at() -> None:
+    strata = Strata(np.array([9, 0, 9, 1]), np.array([5, 5, 2, 2]))
+    plans = epoch_plan(stratified(batch_images=2), np.array([1, 3]), np.array([2, 3]), 1, 42, 0, strata)
+    assert sorted(shown(plans)) == [(POSITIVE, 1, 0), (POSITIVE, 3, 0), (NEGATIVE, 2, 0), (NEGATIVE, 3, 0)]
+
+
+@pytest.mark.parametrize("wrong", [{"stratify": ["type_bin"]}, {"positive_share": 0.5}])
+def test_strata_and_a_share_of_positives_are_no_settings_of_pairs(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="belong to draw: images"):
+        sampler(**wrong)

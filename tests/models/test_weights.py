@@ -11,7 +11,7 @@ import torch
 
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, DarkHaloScopeError
 from dark_halo_scope.core.files import sha256_file, write_json
-from dark_halo_scope.images.preprocess import Preprocess6CH
+from dark_halo_scope.images.preprocess import Preprocess6CH, band_statistics
 from dark_halo_scope.images.preprocess_config import CONTROL_SOURCES, PreprocessSettings
 from dark_halo_scope.models.config import ModelSettings
 from dark_halo_scope.models.deploy import require_deployable
@@ -168,6 +168,30 @@ def test_a_loaded_network_sees_what_the_trained_one_saw(
     else:
         np.testing.assert_array_equal(predict(stamps, rows), predict(stamps, rows, controls=controls))
         require_deployable(preprocess.settings, best)
+
+
+def test_a_loaded_network_normalises_with_the_statistics_of_its_training(
+    tmp_path: Path, small_settings: ModelSettings, stamps: np.ndarray, rows: pa.Table
+) -> None:
+    """Scores of stamps that are ten times as bright as training's must not be those of training's stamps."""
+    trained = Preprocess6CH(PreprocessSettings.model_validate({"normalisation": "training_set", "residual": False}))
+    trained.set_statistics(*band_statistics([stamps]))
+    model = LensFinder6CH(small_settings, trained.channels).eval()
+    best = tmp_path / "best.json"
+    write_json(best, save_model(best, model, trained, {}))
+    loaded, preprocess, _ = load_model(best)
+    torch.testing.assert_close(preprocess(torch.from_numpy(stamps)), trained(torch.from_numpy(stamps)), rtol=0, atol=0)
+    before = predictor(model, trained, CPU)(stamps, rows)
+    np.testing.assert_array_equal(predictor(loaded, preprocess, CPU)(stamps, rows), before)
+    assert np.abs(predictor(loaded, preprocess, CPU)(10 * stamps, rows) - before).max() > 1e-3
+
+
+def test_weights_without_the_statistics_that_their_description_asks_for_are_refused(best_json: Path) -> None:
+    best = json.loads(best_json.read_text())
+    best["preprocessing"] |= {"normalisation": "training_set"}
+    write_json(best_json, best)
+    with pytest.raises(BadInputError, match="training_set keeps"):
+        load_model(best_json)
 
 
 def test_another_normalisation_than_trainings_would_be_noticed(

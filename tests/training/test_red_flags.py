@@ -71,6 +71,17 @@ def test_an_auc_that_stays_at_one_half_raises_a_flag() -> None:
     assert names(entry(0, 0.5), entry(1, 0.51), entry(2, 0.49)) == ["auc_stuck"]
 
 
+def test_training_images_that_are_known_by_heart_raise_a_flag() -> None:
+    assert names(entry(auc=0.90, train_auc=0.96)) == ["auc_gap"]
+    assert names(entry(auc=0.90, train_auc=0.94)) == []
+    assert names(entry(auc=0.96, train_auc=0.90)) == []
+    assert names(entry(auc=0.90, train_auc=0.94), settings=RedFlagSettings(auc_gap=0.03)) == ["auc_gap"]
+
+
+def test_lenses_of_the_sky_raise_no_flag_of_hard_negatives() -> None:
+    assert names(entry(mean_p={"positive": 0.6, "negative": 0.4})) == []
+
+
 def test_a_flag_stops_only_where_the_configuration_says_so() -> None:
     history = [entry(gap=0.5)]
     assert [record["stops"] for record in red_flags(history, PLAN)] == [False]

@@ -26,6 +26,7 @@ class ToySplit:
     extra: Mapping[str, NDArray[np.float16]] = field(default_factory=dict)
     negative: NDArray[np.float16] = field(default_factory=lambda: np.empty((0, 3, SIZE, SIZE), np.float16))
     negative_rows: pa.Table = field(default_factory=lambda: toy_rows("negative", 0, 0))
+    pairs: bool = True
 
 
 def toy_rows(name: str, count: int, seed: int) -> pa.Table:
@@ -108,7 +109,7 @@ def toy_settings(**changes: object) -> TrainSettings:
 
 def write_packed(path: Path, splits: Mapping[str, ToySplit]) -> Path:
     """A packed dataset of these splits, whose manifest is `path`."""
-    kinds = ("positive", "control", "hard_negative")
+    kinds = ("positive", "control", "hard_negative") if all(s.pairs for s in splits.values()) else ("positive",)
     with attempt(path, "packed", "dark_halo_scope.images.pack", {}, []) as work:
         for name, split in splits.items():
             (work.prefix / name).mkdir()
@@ -120,7 +121,7 @@ def write_packed(path: Path, splits: Mapping[str, ToySplit]) -> Path:
             facts={
                 "splits": {name: split.rows.num_rows for name, split in splits.items()},
                 "negatives": {name: split.negative_rows.num_rows for name, split in splits.items()},
-                "size": SIZE,
+                "size": int(next(iter(splits.values())).positive.shape[-1]),
                 "bands": "grz",
                 "kinds": list(kinds),
             }
@@ -135,3 +136,74 @@ def write_mined(path: Path, count: int) -> Path:
         pq.write_table(toy_rows("mined", count, 9), work.prefix / "negative_rows.parquet")
         work.publish(rows_out=count, facts={"size": SIZE, "bands": "grz"})
     return path
+
+
+def sky_rows(name: str, count: int, seed: int, lens: bool) -> pa.Table:
+    """Rows of real images: tiers and strata, no theta_E."""
+    rng = np.random.default_rng((seed, 3, lens))
+    tiers = np.array(["A", "B"] if lens else ["N1", "N2"])[(np.arange(count) % 4 > 0).astype(int)]
+    return pa.table(
+        {
+            "task_id": [f"{name}-{seed}-{index:04d}" for index in range(count)],
+            "brickname": ["0001m002"] * count,
+            "tier": tiers.tolist(),
+            "sample_weight": np.where(tiers == "B", 0.5, 1.0),
+            "control_kind": pa.array([None if lens else "N1"] * count, pa.string()),
+            "nobs_z_bin": np.array(["1-2", "3-5"])[rng.integers(2, size=count)].tolist(),
+            "type_bin": np.array(["SER", "DEV", "REX"])[rng.integers(3, size=count)].tolist(),
+            "theta_e_arcsec": pa.nulls(count, pa.float64()),
+            "psfsize_r": rng.uniform(1.0, 1.4, count),
+            "psfdepth_r": rng.uniform(23.6, 24.6, count),
+            "ra": 10 + np.arange(count) / 1e3,
+            "dec": np.full(count, -20.0),
+        }
+    )
+
+
+def sky_split(lenses: int, negatives: int, seed: int, arc: float = 25.0, size: int = SIZE) -> ToySplit:
+    """Real lenses and other galaxies: no image has a copy without its arc."""
+    rng = np.random.default_rng((seed, 4))
+    axis = np.arange(size) - (size - 1) / 2
+    radius, angle = np.hypot(axis[:, None], axis[None]), np.arctan2(axis[:, None], axis[None])
+    count = lenses + negatives
+    host = rng.uniform(0.5, 2, (count, 1, 1)) * np.exp(-1.5 * radius**0.6)
+    images = host[:, None] + rng.normal(0, 0.01, (count, 3, size, size))
+    ring = np.exp(-0.5 * ((radius - rng.uniform(5, 9, (lenses, 1, 1))) / 1.8) ** 2)
+    side = np.exp(2 * (np.cos(angle - rng.uniform(-np.pi, np.pi, (lenses, 1, 1))) - 1))
+    images[:lenses] += arc * 0.01 * (ring * side)[:, None]
+    images = images.astype(np.float16)
+    nothing = images[:0]
+    return ToySplit(
+        positive=images[:lenses],
+        control=nothing,
+        hard_negative=nothing,
+        rows=sky_rows("lens", lenses, seed, True),
+        negative=images[lenses:],
+        negative_rows=sky_rows("galaxy", negatives, seed, False),
+        pairs=False,
+    )
+
+
+def sky_settings(**changes: object) -> TrainSettings:
+    """A run of seconds on real images, with the choices of the calibration plan."""
+    values: dict[str, object] = {
+        "model": {
+            "backbone": "small_cnn",
+            "width": 4,
+            "hidden": 8,
+            "pretrained": False,
+            "crop_pix": 32,
+            "meta_columns": [],
+        },
+        "preprocessing": {"stretch": "asinh", "residual": False},
+        "sampler": {
+            "draw": "images",
+            "batch_images": 16,
+            "stratify": ["nobs_z_bin", "type_bin"],
+            "curriculum": {"start_hard_negative_prob": 0, "end_hard_negative_prob": 0, "anneal_epochs": 0},
+        },
+        "loss": {"weight_column": "sample_weight", "label_smoothing": {"B": 0.05}},
+        "validation": {"monitor": "val_auc", "gates_every": None, "train_images": 10},
+        **changes,
+    }
+    return toy_settings(**values)

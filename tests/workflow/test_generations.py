@@ -90,6 +90,35 @@ RECORDED: list[tuple[str, str, str, dict[str, Any]]] = [
         | {"loss.label_smoothing": {}, "loss.pos_weight": None, "model.init": "kaiming", "augmentation.dihedral": True}
         | {"augmentation.noise_sigma": 0, "validation.monitor": "val_loss", "optimizer.clip_norm": None},
     ),
+    *(
+        (
+            *(name, "main", "realimage_v1"),
+            {"sampler.draw": "images", "sampler.stratify": ("nobs_z_bin", "type_bin"), "model.meta_columns": ()}
+            | {"loss.kind": "bce", "loss.weight_column": "sample_weight", "loss.label_smoothing": {"B": 0.05}}
+            | {"validation.monitor": "val_auc", "validation.gates_every": None, "preprocessing.residual": False}
+            | {"optimizer.schedule": "cosine", "optimizer.weight_decay": 0.01, "augmentation.dihedral": True}
+            | {"augmentation.shift_pix": 5, "augmentation.noise_sigma": 0.1, "model.pretrained": True}
+            | {"sampler.curriculum.start_hard_negative_prob": 0, "sampler.curriculum.end_hard_negative_prob": 0}
+            | own,
+        )
+        for name, own in (
+            (
+                "real_resnet18",
+                {"model.backbone": "resnet18", "model.crop_pix": 64, "sampler.batch_images": 256, "epochs": 40}
+                | {"optimizer.lr": 1e-3, "optimizer.final_lr_fraction": 0.01, "optimizer.accumulate": 1},
+            ),
+            (
+                "real_efficientnet_b0",
+                {"model.backbone": "efficientnet_b0", "model.crop_pix": None, "sampler.batch_images": 128}
+                | {"optimizer.lr": 1e-3, "epochs": 40},
+            ),
+            (
+                "real_efficientnetv2_s",
+                {"model.backbone": "tf_efficientnetv2_s", "model.crop_pix": None, "optimizer.lr": 3.88e-4}
+                | {"sampler.batch_images": 128, "optimizer.accumulate": 4, "epochs": 160},
+            ),
+        )
+    ),
 ]
 
 
@@ -127,6 +156,14 @@ def test_gen3_goes_on_from_its_first_stage_and_gen4_from_none(dr10: dict[str, Ge
     assert {name: stage.start_from for name, stage in dr10["gen4"].stages.items()} == {"main": None}
 
 
+def test_finders_of_real_images_are_gated_on_no_pairs_and_in_no_table_of_gates(project_root: Path) -> None:
+    """Their scale is measured where a 64-pixel stamp has no pixels, so that they cannot read the pairs."""
+    resolved = resolve(project_root / "config", "dr10")
+    ungated = {name for name, file in resolved.generations.items() if file.gate_dataset is None}
+    assert ungated == {"real_resnet18", "real_efficientnet_b0", "real_efficientnetv2_s"}
+    assert not ungated & set(resolved.main_generations)
+
+
 def test_a_stage_that_is_left_out_is_no_typo_to_an_editor(project_root: Path) -> None:
     schema = json.loads((project_root / "workflow" / "schemas" / "generation.schema.json").read_text())
     gen4 = load_yaml(project_root / "config" / "generations" / "gen4.yaml")
@@ -148,7 +185,8 @@ def test_every_network_under_config_can_be_built_and_scores_a_stamp(project_root
                 # Large networks take seconds to initialise: one of each kind is enough.
                 shape = (model.backbone, model.stem, model.fusion)
                 networks[shape] = (model, drawn)
-    assert {shape[0] for shape in networks} == {"small_cnn", "resnet18", "convnext_atto", "convnext_tiny"}
+    of_real_images = {"resnet18", "efficientnet_b0", "tf_efficientnetv2_s"}
+    assert {shape[0] for shape in networks} == {"small_cnn", "convnext_atto", "convnext_tiny"} | of_real_images
     x_B3HW = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) + 1
     for settings, preprocess in networks.values():
         model = LensFinder6CH(settings, preprocess.channels, load_weights=False).eval()

@@ -1,6 +1,6 @@
 """Preprocess6CH: nanomaggies to the network's channels, on the device, the same module in training and inference."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +13,7 @@ from dark_halo_scope.images.medians import lower_median
 from dark_halo_scope.images.preprocess_config import CONTROL_SOURCES, DIAGNOSTIC_SOURCES, PreprocessSettings
 
 MAD_TO_SIGMA = 1.4826  # a Gaussian's standard deviation per median absolute deviation
+BANDS = 3
 SIGMA_FLOOR_NMGY = 1e-6  # keeps a constant annulus finite; contract section 5
 
 
@@ -53,6 +54,25 @@ def arcsinh(x: torch.Tensor) -> torch.Tensor:
     return square.div_(root).add_(x.abs()).log1p_().copysign_(x)
 
 
+def band_statistics(parts: Iterable[NDArray[np.floating]]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of all pixels of each band of images (N, 3, H, W) that come in parts.
+
+    Parts are summed up by their own means (Chan et al. 1983): squares of bright cores would swallow the sky's.
+    """
+    count, mean_3, square_3 = 0, np.zeros(BANDS), np.zeros(BANDS)
+    for part in parts:
+        x_3P = np.moveaxis(np.asarray(part, np.float64), 1, 0).reshape(BANDS, -1)
+        number = x_3P.shape[1]
+        if not number:
+            continue
+        own_3 = x_3P.mean(1)
+        step_3 = own_3 - mean_3
+        square_3 += ((x_3P - own_3[:, None]) ** 2).sum(1) + step_3**2 * count * number / (count + number)
+        mean_3 = mean_3 + step_3 * number / (count + number)
+        count += number
+    return mean_3.tolist(), np.sqrt(square_3 / max(count, 1)).tolist()
+
+
 class Preprocess6CH(torch.nn.Module):
     """Robust background normalisation, stretch, high-pass residual channels and control channels.
 
@@ -61,10 +81,15 @@ class Preprocess6CH(torch.nn.Module):
     a control image with the background and scale of the stamp. Every step is the same for each orientation of the
     image: preprocessing commutes with flips and quarter turns, but for the library galaxy of `matched_lrg`, which is
     the same one for each.
+
+    With `normalisation: training_set` the median and the MAD give way to mean and standard deviation of training's
+    pixels, band by band, which `set_statistics` takes and `state_dict` holds.
     """
 
     annulus: torch.Tensor
     blur: torch.Tensor
+    band_mean: torch.Tensor
+    band_std: torch.Tensor
 
     def __init__(self, settings: PreprocessSettings, size: int = 64) -> None:
         """Prepare for stamps of `size` pixels.
@@ -89,6 +114,10 @@ class Preprocess6CH(torch.nn.Module):
         self.register_buffer("blur", torch.from_numpy(blur.astype(np.float32)), persistent=False)
         named = settings.control_source
         self.control = None if named is None else control_source(named, size, annulus, blur)
+        self._has_statistics = False
+        if self.needs_statistics:
+            self.register_buffer("band_mean", torch.zeros(BANDS))
+            self.register_buffer("band_std", torch.ones(BANDS))
 
     @property
     def channels(self) -> int:
@@ -105,6 +134,34 @@ class Preprocess6CH(torch.nn.Module):
         """Whether `set_library` must be called before the first stamp."""
         return self.control is not None and self.control.needs_library
 
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether `set_statistics` must be called before the first stamp."""
+        return self.settings.normalisation == "training_set"
+
+    @property
+    def learns(self) -> bool:
+        """Whether anything is learned of training's images, which travels with the weights."""
+        return self.needs_library or self.needs_statistics
+
+    def set_statistics(self, mean_3: Sequence[float], std_3: Sequence[float]) -> None:
+        """Normalise with these, nanomaggies per pixel by band; see `band_statistics`.
+
+        Raises:
+            BadInputError: not one finite mean and one positive deviation a band, or a normalisation that has none.
+        """
+        values = np.array([mean_3, std_3], dtype=np.float64)
+        if not self.needs_statistics:
+            raise BadInputError(f"The normalisation {self.settings.normalisation} has no statistics of training.")
+        if values.shape != (2, BANDS) or not np.isfinite(values).all() or (values[1] <= 0).any():
+            raise BadInputError(
+                f"Statistics of training images must be a finite mean and a positive deviation a band, not "
+                f"{values.tolist()}; look for images that are constant or not finite."
+            )
+        self.band_mean.copy_(torch.from_numpy(values[0]))
+        self.band_std.copy_(torch.from_numpy(values[1]))
+        self._has_statistics = True
+
     @torch.no_grad()
     def set_library(self, controls_L3HW: NDArray[np.floating]) -> None:
         """Learn other galaxies from training controls (see `control_sources.control_library`), nanomaggies per pixel.
@@ -118,8 +175,8 @@ class Preprocess6CH(torch.nn.Module):
         median, sigma = self.background(x_L3HW)
         self.control.learn((x_L3HW - median) / sigma, sigma)
 
-    def restore_library(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take over the library of another instance's `state_dict`, which is empty for sources without one.
+    def restore_learned(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over what another instance's `state_dict` learned, which is empty where nothing is.
 
         Raises:
             BadInputError: there is none where one is needed, or one where none is known.
@@ -127,9 +184,12 @@ class Preprocess6CH(torch.nn.Module):
         expected = set(self.state_dict())
         if set(tensors) != expected:
             raise BadInputError(
-                f"The control source {self.settings.control_source} keeps {sorted(expected) or 'nothing'} and "
+                f"The control source {self.settings.control_source} with the normalisation "
+                f"{self.settings.normalisation} keeps {sorted(expected) or 'nothing'} and "
                 f"{sorted(tensors) or 'nothing'} was saved; train again."
             )
+        if self.needs_statistics:
+            self.set_statistics(tensors["band_mean"].tolist(), tensors["band_std"].tolist())
         if isinstance(self.control, LibrarySource):
             self.control.restore(tensors["control.library"])
 
@@ -158,7 +218,7 @@ class Preprocess6CH(torch.nn.Module):
         """
         settings = self.settings
         x_B3HW = self._checked(x_B3HW, check)
-        median, sigma = self.background(x_B3HW)
+        median, sigma = self._scale(x_B3HW)
         y_B3HW = (x_B3HW - median) / sigma if settings.subtract_median else x_B3HW / sigma
         stretched_B3HW = self._stretch(y_B3HW)
         channels = [stretched_B3HW]
@@ -172,6 +232,16 @@ class Preprocess6CH(torch.nn.Module):
             level = 0 if settings.subtract_median else median / sigma
             channels.append(self._stretch(self.control((x_B3HW - median) / sigma, sigma, own_B3HW) + level))
         return channels[0] if len(channels) == 1 else torch.cat(channels, dim=1)
+
+    def _scale(self, x_B3HW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Level and unit of each band, broadcastable to the stamps: each stamp's own background, or training's."""
+        if not self.needs_statistics:
+            return self.background(x_B3HW)
+        if not self._has_statistics:
+            raise BadInputError(
+                "The normalisation training_set has no statistics yet; call set_statistics with those of training."
+            )
+        return self.band_mean[:, None, None], self.band_std[:, None, None]
 
     def _checked(self, x_B3HW: torch.Tensor, check: bool = True) -> torch.Tensor:
         if x_B3HW.ndim != 4 or x_B3HW.shape[1:] != (3, self.size, self.size):
@@ -209,6 +279,8 @@ class Preprocess6CH(torch.nn.Module):
 
     def _stretch(self, y_B3HW: torch.Tensor) -> torch.Tensor:
         settings = self.settings
+        if settings.stretch == "none":
+            return y_B3HW
         if settings.stretch == "clip":
             return y_B3HW.clamp(settings.clip_low, settings.clip_high)
         return arcsinh(y_B3HW / settings.asinh_softening)

@@ -19,6 +19,8 @@ ControlSourceName = Literal[
 CONTROL_SOURCES: tuple[ControlSourceName, ...] = get_args(ControlSourceName)
 #: Not computable of an image on the sky, hence never deployed.
 DIAGNOSTIC_SOURCES: tuple[ControlSourceName, ...] = ("paired_oracle",)
+#: Made of other galaxies, those without arcs of training's pairs.
+LEARNED_SOURCES: tuple[ControlSourceName, ...] = ("matched_lrg", "median_lrg_template")
 #: Sources whose control stands in the middle of the stamp: a galaxy that was shifted away from there has another one.
 CENTRED_SOURCES: tuple[ControlSourceName, ...] = (
     "azimuthal_median_self",
@@ -34,16 +36,28 @@ class PreprocessSettings(Settings):
     The defaults are the Gen5-Prime plan's: median and MAD of the outer annulus, clip at 10 noise units, residual
     against a Gaussian of sigma 3 pixels. The annulus is that of a `reference_size` stamp and scales with the stamp, so
     that it stays outside of galaxies on larger ones; the residual's sigma belongs to the PSF and does not.
+
+    `normalisation: training_set` is the other one of the plan for real images: mean and standard deviation of each band
+    over training's pixels take the place of each stamp's own, and travel with the weights. The annulus then tells noise
+    to augmentation alone.
     """
 
+    normalisation: Literal["robust", "training_set"] = Field(
+        default="robust",
+        description="robust: median and MAD of each stamp's outer annulus; training_set: mean and standard deviation "
+        "of each band over the training images",
+    )
+    statistics_images: int = Field(
+        default=10_000, ge=2, description="training_set: images they are measured on, spread evenly over all"
+    )
     reference_size: int = Field(default=64, ge=16)
     annulus_inner_pix: float = Field(default=16.0, ge=0)  # 0: the whole stamp, which absorbs the arc
     annulus_outer_pix: float | None = Field(default=None, gt=0)  # None: to the corners, as the plan
     subtract_median: bool = True
-    stretch: Literal["clip", "asinh"] = "clip"
+    stretch: Literal["clip", "asinh", "none"] = "clip"
     clip_low: float = -10.0
     clip_high: float = 10.0
-    asinh_softening: float = Field(default=1.0, gt=0)  # in noise units
+    asinh_softening: float = Field(default=1.0, gt=0)  # in noise units, or in training's standard deviations
     residual: bool = True
     # `stretched`: the plan's; a bright core has compressed an arc before the residual is taken. `linear`: the residual
     # is taken in noise units and then stretched, so that the arc on a bright host keeps its contrast.
@@ -63,6 +77,11 @@ class PreprocessSettings(Settings):
             raise ValueError(f"clip_low {self.clip_low} must be below clip_high {self.clip_high}")
         if self.annulus_outer_pix is not None and self.annulus_outer_pix <= self.annulus_inner_pix:
             raise ValueError("annulus_outer_pix must be larger than annulus_inner_pix")
+        if self.normalisation == "training_set" and (self.control_source is not None or not self.subtract_median):
+            raise ValueError(
+                "normalisation: training_set subtracts training's mean and knows no control channels; set "
+                "subtract_median to true and control_source to null"
+            )
         return self
 
     @property
@@ -91,6 +110,9 @@ PRESETS: dict[str, PreprocessSettings] = {
     ),
     # Early generations: median and MAD of the whole stamp. The arc raises its own scale.
     "full_image": PreprocessSettings(annulus_inner_pix=0.0, residual=False),
+    # Calibration plan for real images: per-cutout asinh, or each band by training's mean and standard deviation.
+    "real_asinh": PreprocessSettings(stretch="asinh", residual=False),
+    "real_training_set": PreprocessSettings(normalisation="training_set", stretch="none", residual=False),
     # Earlier pipelines: r >= 20 pixels with clip +-5, and the [20, 32) annulus with the raw MAD.
     "planb": PreprocessSettings(annulus_inner_pix=20.0, clip_low=-5.0, clip_high=5.0, residual=False),
     "dhs_raw_robust": PreprocessSettings(annulus_inner_pix=20.0, annulus_outer_pix=32.0, residual=False),

@@ -60,7 +60,12 @@ class SamplerSettings(Settings):
     is the plan's 0.4, 0.4, 0.2. `negative_prob` of every batch comes from the pool, and the three divide the rest.
 
     `images`: every positive once and every image of the pool once, mixed at random; the curriculum's share of hard
-    negatives is added to them.
+    negatives is added to them. With `stratify` they are dealt out instead of mixed: what an epoch shows is put in order
+    by class and stratum (the values of the named columns together), and goes to its batches in turn. So each batch has
+    the share that each stratum of each class has of the epoch, rounded down or up to whole images; batches differ by
+    one image at most; and a batch lacks positives only where the epoch has fewer positives than batches.
+    `positive_share` shows positives as often as makes them that share of the images that are no hard negatives,
+    each as often as the others but for one time.
     """
 
     draw: Literal["pairs", "images"] = "pairs"
@@ -77,6 +82,18 @@ class SamplerSettings(Settings):
         default=0.0, ge=0, lt=1, description="share of a batch of `draw: pairs` that comes from the pool of negatives"
     )
     mined_repeat: int = Field(default=1, ge=1, description="how often the pool holds each mined hard negative")
+    stratify: tuple[str, ...] = Field(
+        default=(),
+        description="columns of the packed rows; of each class's images with one combination of values every batch of "
+        "`draw: images` has its share",
+    )
+    positive_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="positives' share of what a batch of `draw: images` shows beside hard negatives, by repeating "
+        "them; null: each once. The loss then has that share too: probabilities want a correction of the prior",
+    )
     curriculum: CurriculumSettings = CurriculumSettings()
     block_pairs: int = Field(
         default=512, ge=1, description="images that lie together on disk and are shuffled as one block"
@@ -86,12 +103,23 @@ class SamplerSettings(Settings):
     def _consistent(self) -> Self:
         if self.draw == "images" and self.negative_prob:
             raise ValueError("negative_prob belongs to draw: pairs; draw: images shows each image of the pool once")
+        if self.draw == "pairs" and (self.stratify or self.positive_share is not None):
+            raise ValueError("stratify and positive_share belong to draw: images; pairs are alike in all but the arc")
+        if len(set(self.stratify)) != len(self.stratify):
+            raise ValueError("stratify names a column twice")
         return self
 
     @property
     def uses_pool(self) -> bool:
         """Whether batches hold images of the pool."""
         return self.draw == "images" or self.negative_prob > 0
+
+
+class Strata(NamedTuple):
+    """The stratum of each row, a number of 0 or more: of the pairs (N,) and of the pool (M,), selected or not."""
+
+    pairs: Rows
+    pool: Rows
 
 
 class ClassMix(NamedTuple):
@@ -161,7 +189,8 @@ def class_mix(settings: SamplerSettings, epoch: int, counts: tuple[int, int] | N
     Args:
         settings: the sampler's.
         epoch: counted from 0.
-        counts: positives and images of the pool; `draw: images` needs them, because it shows each once.
+        counts: positives and images of the pool; `draw: images` needs them, because it shows each once, or positives
+            as often as their share says.
     """
     curriculum = settings.curriculum
     progress = min(1.0, epoch / curriculum.anneal_epochs) if curriculum.anneal_epochs else 1.0
@@ -170,7 +199,9 @@ def class_mix(settings: SamplerSettings, epoch: int, counts: tuple[int, int] | N
     if settings.draw == "images":
         if counts is None or not sum(counts):
             raise ValueError("the class mix of draw: images needs the numbers of positives and of images in the pool")
-        positive = (1 - hard) * counts[0] / sum(counts)
+        positive = (1 - hard) * (
+            counts[0] / sum(counts) if settings.positive_share is None else settings.positive_share
+        )
         return ClassMix(positive, 0.0, hard, 1 - hard - positive)
     positive = (1 - hard) * settings.pos_prob / (settings.pos_prob + settings.ctrl_prob)
     rest = 1 - settings.negative_prob
@@ -242,7 +273,13 @@ def check_draw(settings: SamplerSettings, pairs: int, pool: int, split: str = "t
 
 
 def epoch_plan(
-    settings: SamplerSettings, pairs_N: Rows, pool_M: Rows, variants: int, seed: int, epoch: int
+    settings: SamplerSettings,
+    pairs_N: Rows,
+    pool_M: Rows,
+    variants: int,
+    seed: int,
+    epoch: int,
+    strata: Strata | None = None,
 ) -> list[BatchPlan]:
     """Every batch of an epoch.
 
@@ -253,11 +290,16 @@ def epoch_plan(
         variants: how many hard negatives each pair has.
         seed: of the run.
         epoch: counted from 0.
+        strata: by row, where `stratify` names columns.
 
     Raises:
-        BadInputError: no pairs, or no images in a pool that batches need.
+        BadInputError: no pairs, or no images in a pool that batches need; fewer positives in an epoch than there are.
     """
     check_draw(settings, len(pairs_N), len(pool_M))
+    if settings.stratify and strata is None:
+        raise ValueError("a plan with stratify needs the rows' strata")
+    if settings.stratify or settings.positive_share is not None:
+        return _deal_images(settings, pairs_N, pool_M, variants, seed, epoch, strata)
     if settings.draw == "images":
         return _plan_images(settings, pairs_N, pool_M, variants, seed, epoch)
     return _plan_pairs(settings, pairs_N, pool_M, variants, seed, epoch)
@@ -327,6 +369,69 @@ def _plan_images(
         weight = weight_of_kind[kind_T[chosen]]
         plans.append(_plan(kind_T[chosen], row_T[chosen], variant_T[chosen], weight, pairs=0))
     return plans
+
+
+def _deal_images(
+    settings: SamplerSettings,
+    pairs_N: Rows,
+    pool_M: Rows,
+    variants: int,
+    seed: int,
+    epoch: int,
+    strata: Strata | None,
+) -> list[BatchPlan]:
+    mix = class_mix(settings, epoch, (len(pairs_N), len(pool_M)))
+    positives = positives_shown(settings, len(pairs_N), len(pool_M))
+    once = positives + len(pool_M)
+    hard = _whole_batches(once, mix.hard_negative, settings.batch_images) - once if mix.hard_negative else 0
+    counts = {POSITIVE: positives, HARD_NEGATIVE: hard, NEGATIVE: len(pool_M)}
+    number = -(-(once + hard) // settings.batch_images)
+    kinds, rows, turns = [], [], []
+    dealt = 0
+    for (kind, count), stream in zip(counts.items(), (_ORDER, _HARD, _POOL), strict=True):
+        row_K = _cycled(pool_M if kind == NEGATIVE else pairs_N, count, settings, seed, epoch, stream)
+        stratum_K = np.zeros(count, np.int64)
+        if strata is not None:
+            stratum_K = (strata.pool if kind == NEGATIVE else strata.pairs)[row_K]
+        for stratum in np.unique(stratum_K):
+            of_stratum = row_K[stratum_K == stratum]
+            # Whose turn it is, card after card, goes on from one stratum to the next, so that batches grow alike. A
+            # batch takes its cards of a stratum from one stretch of the order, which lies together on disk.
+            turns.append(np.sort((dealt + np.arange(len(of_stratum))) % number))
+            rows.append(of_stratum)
+            kinds.append(np.full(len(of_stratum), kind, np.int8))
+            dealt += len(of_stratum)
+    kind_T, row_T, turn_T = np.concatenate(kinds), np.concatenate(rows), np.concatenate(turns)
+    variant_T = np.zeros(dealt, np.int8)
+    if hard:
+        variant_T[kind_T == HARD_NEGATIVE] = draw_variants(hard, variants, seed, epoch)
+    # The weights make up for the rounding, so that an epoch has the share that its mix says.
+    weight_of_kind = np.array([share * dealt / max(counts.get(kind, 0), 1) for kind, share in enumerate(mix)])
+    plans = []
+    # Who gets one image more of a stratum follows from the turns: batches in random order hide them.
+    for turn in _generator(seed, epoch, _INTERLEAVE).permutation(number).tolist():
+        part = np.flatnonzero(turn_T == turn)
+        chosen = part[np.lexsort((row_T[part], kind_T[part]))]
+        weight = weight_of_kind[kind_T[chosen]]
+        plans.append(_plan(kind_T[chosen], row_T[chosen], variant_T[chosen], weight, pairs=0))
+    return plans
+
+
+def positives_shown(settings: SamplerSettings, positives: int, pool: int) -> int:
+    """How many positives an epoch of `draw: images` shows, repeats included.
+
+    Raises:
+        BadInputError: `positive_share` is less than what they are of all images once.
+    """
+    if settings.positive_share is None:
+        return positives
+    shown = round(settings.positive_share / (1 - settings.positive_share) * pool)
+    if shown < positives:
+        raise BadInputError(
+            f"sampler.positive_share {settings.positive_share:g} would leave out positives: {positives} beside {pool} "
+            f"images of the pool are a share of {positives / (positives + pool):.3g}; raise it, or leave it out."
+        )
+    return shown
 
 
 def _whole_batches(once: int, share: float, batch: int) -> int:

@@ -61,6 +61,11 @@ def convert(checkpoint: Path, output: Path, settings: ConvertSettings, card: dic
             f"{checkpoint} takes {legacy.in_channels} channels and this preprocessing makes {preprocess.channels}; "
             "give the preprocessing that it was trained with."
         )
+    if preprocess.needs_statistics:
+        raise ConfigError(
+            "The normalisation training_set needs the mean and the deviation of the images that it was trained with, "
+            "which no checkpoint of the earlier pipeline holds; name another one."
+        )
     if preprocess.needs_library:
         raise ConfigError(
             f"The control source {settings.preprocessing.control_source} needs the library of controls that it was "

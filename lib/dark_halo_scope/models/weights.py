@@ -87,7 +87,7 @@ def load_model(path: Path) -> tuple[LensFinder6CH, Preprocess6CH, dict[str, Any]
     tensors = unpack_tensors(data, str(weights))
     learned = [name for name in tensors if name.startswith(PREPROCESSING)]
     try:
-        preprocess.restore_library({name.removeprefix(PREPROCESSING): tensors.pop(name) for name in learned})
+        preprocess.restore_learned({name.removeprefix(PREPROCESSING): tensors.pop(name) for name in learned})
         model.load_state_dict(tensors)
     except RuntimeError as error:
         first_line = str(error).splitlines()[0]

@@ -18,6 +18,7 @@ FLAGS = (
     "loss_gap",
     "auc_drop",
     "auc_stuck",
+    "auc_gap",
 )
 
 
@@ -91,8 +92,14 @@ class ValidationSettings(Settings):
     )
     min_delta: float = Field(default=1e-4, ge=0)
     max_pairs: int | None = Field(default=None, ge=1)
+    train_images: int | None = Field(
+        default=None,
+        ge=1,
+        description="lenses, and as many negatives, of the training split that are scored after each epoch as "
+        "validation is, for the red flag auc_gap; null: none",
+    )
     gates_every: int | None = Field(
-        default=5, ge=1, description="epochs between validation gates; null: only at the end"
+        default=5, ge=1, description="epochs between validation gates; null: only at the end, and never without pairs"
     )
     gates: GateSettings = Field(default_factory=lambda: GateSettings.model_validate({"max_pairs": 2000}))
 
@@ -108,6 +115,9 @@ class RedFlagSettings(Settings):
     auc_drop: float = Field(default=0.05, gt=0, description="below the best epoch so far")
     auc_stuck: float = Field(default=0.02, gt=0, description="distance from 0.5 that counts as stuck")
     stuck_epochs: int = Field(default=3, ge=1)
+    auc_gap: float = Field(
+        default=0.05, gt=0, description="training AUC less validation AUC, where validation.train_images are scored"
+    )
     stop: tuple[str, ...] = Field(
         default=(), description=f"flags that end training, of {', '.join(FLAGS)}; others are recorded"
     )

@@ -1,7 +1,7 @@
 """Packed images as batches of tensors on the device, as a plan of the sampler asks for them."""
 
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.evaluation.pairs import Pairs, column, theta_e_over_psf
+from dark_halo_scope.images.preprocess_config import LEARNED_SOURCES
 from dark_halo_scope.images.samplers import (
     CONTROL,
     HARD_NEGATIVE,
     KINDS,
     NEGATIVE,
+    PAIR_KINDS,
     POSITIVE,
     BatchPlan,
     SelectionSettings,
+    Strata,
     check_draw,
 )
 from dark_halo_scope.models.predict import meta_array
@@ -36,7 +39,13 @@ Rows = NDArray[np.int64]
 
 
 class TrainingSplit(Pairs, Protocol):
-    """Pairs that may bring further hard negatives, and a pool of negatives (M, 3, H, W) that belong to no pair."""
+    """Pairs that may bring further hard negatives, and a pool of negatives (M, 3, H, W) that belong to no pair.
+
+    `pairs` is False for lenses of the sky, which have neither controls nor hard negatives: those arrays are empty then.
+    """
+
+    @property
+    def pairs(self) -> bool: ...
 
     @property
     def extra(self) -> Mapping[str, NDArray[np.floating]]: ...
@@ -102,8 +111,9 @@ class TrainingData:
     """One split as training uses it, read from its memory maps batch by batch, or held on the GPU where it fits.
 
     pairs_N, pool_M: rows that an epoch's plan draws from; `pool_M` repeats mined negatives. rows, pool_rows: what
-    packed rows say of pairs and pool, selected or not. variants: hard negatives of each pair. meta_NM: metadata of all
-    pairs and pool images that training uses, each once.
+    packed rows say of pairs and pool, selected or not. paired: whether positives have controls and hard negatives, or
+    are images of the sky. variants: hard negatives of each pair. strata: of all rows, where batches are stratified.
+    meta_NM: metadata of all pairs and pool images that training uses, each once.
     """
 
     def __init__(
@@ -132,9 +142,12 @@ class TrainingData:
         self.device = device
         self.rows = split.rows
         self._controls = controls
+        self.paired = split.pairs
+        _check_unpaired(split, settings, controls, name)
         hard = (split.hard_negative, *(split.extra[name] for name in sorted(split.extra)))
         pairs = (split.positive, split.control, *hard)
-        _check_lengths({f"array {index}": len(array) for index, array in enumerate(pairs)}, split.rows)
+        present = pairs if self.paired else pairs[:1]
+        _check_lengths({f"array {index}": len(array) for index, array in enumerate(present)}, split.rows)
         self.variants = len(hard)
         pool: tuple[NDArray[np.floating], ...] = ()
         self.pool_rows = split.rows.slice(0, 0)
@@ -159,6 +172,7 @@ class TrainingData:
         self.pairs_N = select_pairs(split.rows, selection)
         self.pool_M = self._select_pool(selection, settings.sampler.mined_repeat)
         check_draw(settings.sampler, len(self.pairs_N), len(self.pool_M), name)
+        self.strata = self._strata(settings.sampler.stratify)
         self._columns = settings.model.meta_columns
         self._set_values(settings.loss)
         self._resident = self._to_gpu() if device.type == "cuda" else None
@@ -184,6 +198,22 @@ class TrainingData:
         for run in self._runs(plan):
             out[run.places] = self._arrays[run.array][run.rows]
         return out
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of images that the split has, in the order of KINDS."""
+        return (*(PAIR_KINDS if self.paired else PAIR_KINDS[:1]), *(KINDS[NEGATIVE:] if len(self.pool_M) else ()))
+
+    def sky_images(self, count: int, batch: int = 256) -> Iterator[NDArray[np.float32]]:
+        """At most `count` images (N, 3, H, W) of positives and pool, spread evenly over both together, in parts."""
+        used = np.concatenate([self.pairs_N, self.rows.num_rows + np.unique(self.pool_M)])
+        chosen = spread(used, count)
+        for start in range(0, len(chosen), batch):
+            part = chosen[start : start + batch]
+            of_pool = part >= self.rows.num_rows
+            for kind, rows in (("positive", part[~of_pool]), ("negative", part[of_pool] - self.rows.num_rows)):
+                if len(rows):
+                    yield self.images(kind, rows)
 
     def names(self, plan: BatchPlan) -> list[str]:
         """What names a plan's pairs, then its negatives, in a message: task ids, or rows where rows have none."""
@@ -283,6 +313,17 @@ class TrainingData:
         # The copies of one image lie a whole round apart, so that a batch seldom holds two of them.
         return np.concatenate([chosen[chosen < packed], np.tile(chosen[chosen >= packed], mined_repeat)])
 
+    def _strata(self, columns: Sequence[str]) -> Strata | None:
+        """The stratum of each row: its values of the columns together, a missing value being one too."""
+        if not columns:
+            return None
+        for table in (self.rows, self.pool_rows):
+            _require(table, tuple(columns), "sampler.stratify")
+        texts = [np.concatenate([_texts(table, name) for table in (self.rows, self.pool_rows)]) for name in columns]
+        codes = np.stack([np.unique(text, return_inverse=True)[1] for text in texts], axis=1)
+        stratum = np.unique(codes, axis=0, return_inverse=True)[1].ravel().astype(np.int64)
+        return Strata(stratum[: self.rows.num_rows], stratum[self.rows.num_rows :])
+
     def _set_values(self, loss: LossSettings) -> None:
         """What each image brings beside its pixels, by row: pairs first, then the pool."""
         pool = np.unique(self.pool_M)
@@ -313,6 +354,8 @@ class TrainingData:
             array_B = np.where(of_pool, self._pool_array + part_B, array_B)
             row_B = np.where(of_pool, row_B - self._pool_starts[part_B], row_B)
             count_B = np.where(of_pool, np.diff(self._pool_starts)[part_B], count_B)
+        if not self.paired:
+            count_B = np.where(np.isin(plan.kind_B, (CONTROL, HARD_NEGATIVE)), 0, count_B)
         wrong = np.flatnonzero((row_B < 0) | (row_B >= count_B) | (plan.variant_B >= self.variants))
         if len(wrong):
             kind, row = KINDS[plan.kind_B[wrong[0]]], plan.row_B[wrong[0]]
@@ -433,12 +476,48 @@ def select_pairs(rows: pa.Table, selection: SelectionSettings) -> Rows:
     return np.flatnonzero(good).astype(np.int64)
 
 
+def spread(row_N: Rows, count: int | None) -> Rows:
+    """At most `count` of the rows, evenly over all of them; all where there is no limit."""
+    if count is None or count >= len(row_N):
+        return row_N
+    return row_N[np.linspace(0, len(row_N) - 1, count).round().astype(np.int64)]
+
+
 def _outside_bricks(rows: pa.Table, selection: SelectionSettings) -> NDArray[np.bool_]:
     if not selection.exclude_bricks:
         return np.ones(rows.num_rows, dtype=bool)
     _require(rows, ("brickname",), "selection.exclude_bricks")
     excluded = pc.is_in(rows.column("brickname").cast(pa.string()), pa.array(selection.exclude_bricks, pa.string()))
     return ~np.asarray(excluded)
+
+
+def _check_unpaired(split: TrainingSplit, settings: TrainSettings, controls: bool, name: str) -> None:
+    """Refuse to draw from lenses of the sky what only injected arcs have."""
+    if split.pairs:
+        return
+    curriculum = settings.sampler.curriculum
+    asked = {
+        "sampler.draw: pairs": settings.sampler.draw == "pairs",
+        "a share of hard negatives above 0 in sampler.curriculum": max(
+            curriculum.start_hard_negative_prob, curriculum.end_hard_negative_prob
+        )
+        > 0,
+        f"preprocessing.control_source: {settings.preprocessing.control_source}": controls
+        or settings.preprocessing.control_source in LEARNED_SOURCES,
+        "validation.gates_every": settings.validation.gates_every is not None,
+    }
+    wrong = [setting for setting, given in asked.items() if given]
+    if wrong:
+        raise BadInputError(
+            f"The positives of the {name} split are images of the sky, which have neither controls nor hard negatives, "
+            f"and {' and '.join(wrong)} needs them; train on pairs, or set sampler.draw: images, its curriculum's "
+            "shares to 0, validation.gates_every: null and no such control source."
+        )
+
+
+def _texts(rows: pa.Table, name: str) -> NDArray[np.str_]:
+    values = rows.column(name).cast(pa.string())
+    return np.array(pc.fill_null(values, "").to_pylist(), dtype=str)
 
 
 def _places(rows: pa.Table) -> NDArray[np.int64]:

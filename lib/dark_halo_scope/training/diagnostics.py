@@ -26,6 +26,7 @@ from dark_halo_scope.training.group_checks import Scored, group_checks
 #: Containers of a backbone's stages, whose children are depths of their own.
 _CONTAINERS = ("stages", "blocks", "layers", "features")
 _BACKBONE = "backbone."
+_SALIENCY = "attribution in the arc annulus above its share of the area and what untrained networks reach"
 _SAME_RATE = 1e-9  # relative difference of learning rates that rounding may make
 
 
@@ -87,13 +88,18 @@ def epoch_checks(
 
 def saliency_check(epoch: int, share: Mapping[str, Any], settings: DiagnosticSettings) -> Record:
     """The check of what `saliency.annulus_share` measured: training made the network look where arcs are."""
-    count, value = int(share["n"]), share["value"]
-    criterion = "attribution in the arc annulus above its share of the area and what untrained networks reach"
+    count, value, criterion = int(share["n"]), share["value"], _SALIENCY
     if count < settings.min_count:
         check = unmeasured("saliency", value, count, criterion, too_few(count, "positives", settings))
     else:
         check = measured("saliency", value, count, criterion, value > max(share["area"], share["untrained_high"]))
     return {"kind": "check", "epoch": epoch, **share, **check}
+
+
+def no_saliency(epoch: int) -> Record:
+    """The same where positives are lenses of the sky, of which nobody knows where their arcs are."""
+    reason = "lenses of the sky have neither a known theta_E nor a copy without their arc"
+    return {"kind": "check", "epoch": epoch, **unmeasured("saliency", None, 0, _SALIENCY, reason)}
 
 
 def failed(checks: Sequence[Record]) -> list[Record]:

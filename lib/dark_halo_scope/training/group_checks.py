@@ -97,6 +97,8 @@ def _theta_e(scored: Scored, settings: DiagnosticSettings) -> Record:
     """
     name = "theta_e_auc"
     criterion = "neither the widest bin below the narrowest nor any below the one before by more than chance"
+    if not {"theta_e_arcsec", "theta_e_arcsec_true"} & set(scored.rows.column_names):
+        return {**unmeasured(name, None, 0, criterion, "rows have no theta_E"), "bins": []}
     theta_e = true_theta_e(scored.rows)
     bins: list[Record] = []
     for low, high in itertools.pairwise((0.0, *settings.theta_e_edges, float("inf"))):
@@ -153,11 +155,11 @@ def _calibration(scored: Scored, settings: DiagnosticSettings) -> Record:
         reason = f"{len(p)} images, fewer than the {needed} that {settings.calibration_bins} bins need"
         return unmeasured(name, None, len(p), criterion, reason)
     bins = reliability(p, label, weight, settings.calibration_bins)
-    ece, above = _distance(bins), p > 0.1
+    ece, above = distance(bins), p > 0.1
     confident = reliability(p[above], label[above], weight[above], settings.calibration_bins) if above.any() else []
     return {
         **measured(name, ece, len(p), criterion, ece < settings.ece),
-        "ece_above_0.1": _distance(confident) if confident else None,
+        "ece_above_0.1": distance(confident) if confident else None,
         "brier": float(np.average((p - label) ** 2, weights=weight)),
         "bins": bins,
     }
@@ -193,7 +195,8 @@ def reliability(
     return found
 
 
-def _distance(bins: Sequence[Record]) -> float:
+def distance(bins: Sequence[Record]) -> float:
+    """Expected calibration error of the bins that `reliability` made."""
     return float(sum(entry["weight"] * abs(entry["p"] - entry["lenses"]) for entry in bins))
 
 

@@ -18,7 +18,12 @@ from dark_halo_scope.core.manifest import write_result
 TABLE_FOLDER = "history"  # beside history.json
 NAME_DIGITS = 16  # of the sha256, in the file's name
 
-_CURVES = ("epoch", "train_loss", "val_loss", "val_auc", "val_auc_hard_negative")  # of every epoch, in the summary
+# Of every epoch that has them, in the summary.
+_CURVES = (
+    *("epoch", "train_loss", "val_loss", "val_auc", "val_auc_hard_negative"),
+    *("train_auc", "val_auc_tier_a", "val_auc_tier_b", "val_ece"),
+    *("val_precision_at_recall_0.9", "val_recall_at_precision_0.9"),
+)
 _DETAILS = ("checks", "gates", "gradient_norms")  # of an epoch, in the table and not in the summary
 
 Entry = Mapping[str, Any]
@@ -72,7 +77,7 @@ def write_history(
     write_bytes(target, data)
     described = {
         "best_epoch": result.best["epoch"],
-        "epochs": [{name: entry[name] for name in _CURVES} for entry in result.history],
+        "epochs": [{name: entry[name] for name in _CURVES if name in entry} for entry in result.history],
         "best": {name: value for name, value in result.best.items() if name not in _DETAILS},
         "checks": check_summary(result.history),
         "decisions": list(result.decisions),

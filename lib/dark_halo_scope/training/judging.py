@@ -16,16 +16,23 @@ from dark_halo_scope.images.samplers import class_mix, final_class_mix
 from dark_halo_scope.models.lens_finder import LensFinder6CH
 from dark_halo_scope.models.predict import Predict, predictor
 from dark_halo_scope.training.config import TrainSettings
-from dark_halo_scope.training.data import Rows, TrainingData
-from dark_halo_scope.training.diagnostics import epoch_checks, failed, saliency_check
-from dark_halo_scope.training.red_flags import Record, final_checkpoint, mid_training_checkpoint, red_flags
+from dark_halo_scope.training.data import Rows, TrainingData, spread
+from dark_halo_scope.training.diagnostics import epoch_checks, failed, no_saliency, saliency_check
+from dark_halo_scope.training.image_metrics import image_metrics
+from dark_halo_scope.training.red_flags import (
+    Record,
+    final_checkpoint,
+    mid_training_checkpoint,
+    no_gates,
+    red_flags,
+)
 from dark_halo_scope.training.saliency import annulus_share
 from dark_halo_scope.training.state import Progression
 from dark_halo_scope.training.stepping import Tensors
 from dark_halo_scope.training.validation import (
     Logits,
+    image_auc,
     score_split,
-    spread,
     val_auc_against,
     validation_metrics,
     validation_rows,
@@ -50,6 +57,7 @@ class Judge:
         data: TrainingData,
         device: torch.device,
         counts: tuple[int, int],
+        training: TrainingData | None = None,
     ) -> None:
         """Prepare.
 
@@ -61,6 +69,7 @@ class Judge:
             data: the same, as training uses it.
             device: where to compute.
             counts: pairs and images of the pool that training uses.
+            training: the training split, of which `validation.train_images` are scored.
         """
         self.settings = settings
         self.model = model.to(device).to(memory_format=torch.channels_last).eval()
@@ -69,6 +78,7 @@ class Judge:
         self.data = data
         self.device = device
         self.counts = counts
+        self.training = training
         self.best: Tensors = {}
 
     def judge(self, state: Progression, weights: Tensors, trained: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,6 +109,13 @@ class Judge:
                 val_auc_against(settings.sampler),
             ),
         }
+        if not self.data.paired:
+            # Of pairs the lenses' share is the sampler's, and their tiers are none.
+            all_of = (len(self.data.pairs_N), len(np.unique(self.data.pool_M)))
+            rows = self.data.rows.take(pa.array(pairs_N))
+            entry |= image_metrics(logits, rows, all_of, settings.diagnostics.calibration_bins)
+        if settings.validation.train_images is not None and self.training is not None:
+            entry["train_auc"] = self._train_auc(predict, settings.validation.train_images)
         if not np.isfinite([entry["val_loss"], entry["val_auc"]]).all():
             raise TrainingDivergedError(
                 f"The validation of epoch {state.epoch + 1} is not finite although the training loss was; "
@@ -114,7 +131,7 @@ class Judge:
         for flag in flags:
             _logger.warning("Red flag %(name)s: %(value).3f against %(threshold).3f; %(advice)s", flag)
         state.decisions.extend(flags)
-        if state.epoch == self._day_3_epoch:
+        if self.data.paired and state.epoch == self._day_3_epoch:
             state.decisions.append(mid_training_checkpoint(state.history))
         reason = end_reason(state, settings)
         entry["checks"] = self._checks(entry, logits, state, reason is not None)
@@ -131,6 +148,8 @@ class Judge:
         return self.settings.epochs // 2 if given is None else given
 
     def _gates_are_due(self, epoch: int) -> bool:
+        if not self.data.paired:
+            return False
         every = self.settings.validation.gates_every
         last = epoch + 1 == self.settings.epochs
         if every is None:
@@ -139,6 +158,13 @@ class Judge:
 
     def _predict(self) -> Predict:
         return predictor(self.model, self.preprocess, self.device, VALIDATION_BATCH, self.settings.precision)
+
+    def _train_auc(self, predict: Predict, count: int) -> float:
+        """AUC of training's own images without augmentation, against what `val_auc` is against."""
+        assert self.training is not None
+        against = val_auc_against(self.settings.sampler)
+        logits = score_split(predict, self.training, VALIDATION_BATCH, count, lambda _: None, ("positive", against))
+        return image_auc(logits["positive"], logits[against])
 
     def _gates(self, predict: Predict) -> dict[str, Any]:
         """Validation gates of the judged weights, without intervals."""
@@ -154,7 +180,7 @@ class Judge:
         rows, pool_rows = self.data.rows.take(pa.array(pairs_N)), self.data.pool_rows.take(pa.array(pool_M))
         checks = epoch_checks(logits, rows, pool_rows, entry, state.history, settings, last)
         if settings.saliency_pairs and (last or state.epoch + 1 in settings.saliency_epochs):
-            checks.append(self._saliency(state.epoch, pairs_N))
+            checks.append(self._saliency(state.epoch, pairs_N) if self.data.paired else no_saliency(state.epoch))
         if broken := [check["name"] for check in failed(checks)]:
             _logger.warning("Checks of epoch %d that do not hold: %s", state.epoch + 1, ", ".join(broken))
         return checks
@@ -174,7 +200,10 @@ class Judge:
         return saliency_check(epoch, share, self.settings.diagnostics)
 
     def _conclude(self, state: Progression) -> None:
-        """Judge the epoch that is kept, with its gates, for the plan's day-5 checkpoint."""
+        """Judge the epoch that is kept, with its gates, for the plan's day-5 checkpoint; without pairs say so."""
+        if not self.data.paired:
+            state.decisions.append(no_gates(state.epoch))
+            return
         best = best_entry(state)
         if "gates" not in best:
             self.model.load_state_dict(self.best)

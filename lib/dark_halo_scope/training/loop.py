@@ -22,7 +22,7 @@ from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.files import write_json
 from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.images.control_sources import control_library
-from dark_halo_scope.images.preprocess import Preprocess6CH
+from dark_halo_scope.images.preprocess import Preprocess6CH, band_statistics
 from dark_halo_scope.images.samplers import epoch_plan
 from dark_halo_scope.models.lens_finder import LensFinder6CH, meta_statistics
 from dark_halo_scope.training.checkpoints import newest_checkpoint, save_checkpoint
@@ -122,13 +122,17 @@ class Trainer:
         elif preprocess.needs_library:
             rng = np.random.default_rng(np.random.SeedSequence((settings.seed, 0, _LIBRARY_STREAM)))
             preprocess.set_library(control_library(train.control, settings.preprocessing.library_size, rng))
+        elif preprocess.needs_statistics:
+            _logger.info("Measuring mean and deviation of the training images")
+            sample = self.train_data.sky_images(settings.preprocessing.statistics_images)
+            preprocess.set_statistics(*band_statistics(sample))
         self.preprocess = preprocess.to(device)
         model.to(device).to(memory_format=torch.channels_last)
         self.stepper = Stepper(settings, model, self.preprocess, device, self.ranks)
         # What is validated and kept: the averaged weights where there is an average, else the model's own.
         judged = LensFinder6CH(settings.model, preprocess.channels, load_weights=False)
         counts = (len(self.train_data.pairs_N), len(self.train_data.pool_M))
-        self.judge = Judge(settings, judged, self.preprocess, val, self.val_data, device, counts)
+        self.judge = Judge(settings, judged, self.preprocess, val, self.val_data, device, counts, self.train_data)
         self.state = Progression()
         if resumed is not None:
             self.state, self.judge.best = restore_state(resumed, self.stepper)
@@ -152,9 +156,9 @@ class Trainer:
                 if self.ranks.first:
                     entry = self.judge.judge(state, self.stepper.judged_weights, trained)
                     _logger.info(
-                        "Epoch %d/%d: loss %.4f, validation %.4f, AUC %.4f, hard negatives' mean p %.3f, %.0f images/s",
+                        "Epoch %d/%d: loss %.4f, validation %.4f, AUC %.4f, mean p of %s %.3f, %.0f images/s",
                         *(state.epoch + 1, self.settings.epochs, entry["train_loss"], entry["val_loss"]),
-                        *(entry["val_auc"], entry["mean_p"]["hard_negative"], self._speed),
+                        *(entry["val_auc"], *_hardest(entry["mean_p"]), self._speed),
                     )
                     self._track(state.step, entry)
                 state.finished = self.ranks.agreed(state.finished)
@@ -168,7 +172,9 @@ class Trainer:
     def _train_epoch(self) -> dict[str, Any]:
         """Take the epoch's remaining steps; what history says of them."""
         state, settings, data = self.state, self.settings, self.train_data
-        plans = epoch_plan(settings.sampler, data.pairs_N, data.pool_M, data.variants, settings.seed, state.epoch)
+        plans = epoch_plan(
+            settings.sampler, data.pairs_N, data.pool_M, data.variants, settings.seed, state.epoch, data.strata
+        )
         together = settings.optimizer.accumulate
         steps = [tuple(plans[start : start + together]) for start in range(0, len(plans), together)]
         first, started, seen = state.step_in_epoch, time.monotonic(), 0
@@ -295,3 +301,9 @@ class Trainer:
         record: Record = {"kind": "red flag", "name": flag, "epoch": epoch, "step": step.number, "stops": True}
         write_json(self.checkpoints / DECISIONS, [*self.state.decisions, {**record, "task_ids": names}])
         return f"{text}, all named in {self.checkpoints / DECISIONS}"
+
+
+def _hardest(mean_p: Mapping[str, float]) -> tuple[str, float]:
+    """The hardest kind of negative that was scored, and its mean p."""
+    kind = "hard_negative" if "hard_negative" in mean_p else "negative"
+    return f"{kind.replace('_', ' ')}s", mean_p[kind]

@@ -22,7 +22,7 @@ class StartWeights:
     preprocess: Preprocess6CH
 
     def load_into(self, model: LensFinder6CH, preprocess: Preprocess6CH) -> None:
-        """Give these weights to a network, with the metadata's mean and deviation and the galaxies they were made with.
+        """Give these weights to a network, with what metadata and preprocessing learned of their images.
 
         Raises:
             BadInputError: another architecture.
@@ -43,8 +43,8 @@ class StartWeights:
         model.load_state_dict(theirs)
         if self.preprocess.settings != preprocess.settings:
             _logger.warning("%s was trained with another preprocessing than this stage has", self.path)
-        if preprocess.needs_library:
-            preprocess.restore_library(self.preprocess.state_dict())
+        if preprocess.learns:
+            preprocess.restore_learned(self.preprocess.state_dict())
 
 
 def open_start(path: Path) -> StartWeights:

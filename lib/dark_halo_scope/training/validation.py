@@ -1,6 +1,6 @@
 """What an epoch is worth: numbers of the validation split, from logits of all images of its pairs and of its pool."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,10 +10,10 @@ from scipy.special import expit
 
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.evaluation.intervals import weighted_auc
-from dark_halo_scope.images.samplers import KINDS, PAIR_KINDS, ClassMix, SamplerSettings
+from dark_halo_scope.images.samplers import KINDS, NEGATIVE, ClassMix, SamplerSettings
 from dark_halo_scope.models.predict import Predict
 from dark_halo_scope.training.config import LossSettings
-from dark_halo_scope.training.data import Rows, TrainingData
+from dark_halo_scope.training.data import Rows, TrainingData, spread
 from dark_halo_scope.training.losses import image_loss
 
 Logits = Mapping[str, NDArray[np.float64]]
@@ -33,9 +33,14 @@ def validation_rows(data: TrainingData, max_pairs: int | None) -> tuple[Rows, Ro
 
 
 def score_split(
-    predict: Predict, data: TrainingData, batch_pairs: int, max_pairs: int | None, advance: Callable[[int], None]
+    predict: Predict,
+    data: TrainingData,
+    batch_pairs: int,
+    max_pairs: int | None,
+    advance: Callable[[int], None],
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, NDArray[np.float64]]:
-    """Raw logits (N,) of each kind of image, in the order of `validation_rows`; `negative` where there is a pool.
+    """Raw logits (N,) of each kind of image that the split has, in the order of `validation_rows`.
 
     Args:
         predict: the network.
@@ -43,17 +48,21 @@ def score_split(
         batch_pairs: pairs, or images of the pool, read at once.
         max_pairs: as in `validation_rows`.
         advance: told how many pairs or images of the pool were scored.
+        kinds: those that are scored, where the split has them.
     """
     pairs_N, pool_M = validation_rows(data, max_pairs)
-    logits: dict[str, list[NDArray[np.float64]]] = {kind: [] for kind in PAIR_KINDS}
+    of_pairs = [kind for kind in data.kinds if kind != KINDS[NEGATIVE] and kind in kinds]
+    logits: dict[str, list[NDArray[np.float64]]] = {kind: [] for kind in of_pairs}
     for start in range(0, len(pairs_N), batch_pairs):
         rows_P = pairs_N[start : start + batch_pairs]
         batch_rows = data.rows.take(rows_P)
-        controls = data.images("control", rows_P)
-        for kind in PAIR_KINDS:
-            images = controls if kind == "control" else data.images(kind, rows_P)
+        controls = data.images("control", rows_P) if data.paired else None
+        for kind in of_pairs:
+            images = controls if kind == "control" and controls is not None else data.images(kind, rows_P)
             logits[kind].append(predict(images, batch_rows, controls=controls))
         advance(len(rows_P))
+    if KINDS[NEGATIVE] not in kinds:
+        pool_M = pool_M[:0]
     if len(pool_M):
         logits["negative"] = []
     for start in range(0, len(pool_M), batch_pairs):
@@ -101,26 +110,26 @@ def validation_metrics(
         raise BadInputError(
             f"val_auc compares positives with {against} images and the validation split has none; pack one that has."
         )
-    pooled = {"val_auc_negative": _auc(logits["positive"], logits["negative"])} if "negative" in logits else {}
+    others = {
+        f"val_auc_{kind}": image_auc(logits["positive"], logits[kind])
+        for kind in ("hard_negative", "negative")
+        if kind in logits
+    }
+    alarms = {}
+    if "hard_negative" in logits:
+        alarms["hard_negative_fpr_at_0.5"] = float((logits["hard_negative"] >= 0).mean())
     return {
-        "val_auc": _auc(logits["positive"], logits[against]),
-        "val_auc_hard_negative": _auc(logits["positive"], logits["hard_negative"]),
-        **pooled,
+        "val_auc": image_auc(logits["positive"], logits[against]),
+        **others,
         "val_loss": mixed_loss(logits, final_mix, settings),
         "val_loss_epoch_mix": mixed_loss(logits, mix, settings),
         "mean_p": {kind: float(expit(values).mean()) for kind, values in logits.items()},
-        "hard_negative_fpr_at_0.5": float((logits["hard_negative"] >= 0).mean()),
+        **alarms,
     }
 
 
-def _auc(positive_N: NDArray[np.float64], negative_M: NDArray[np.float64]) -> float:
+def image_auc(positive_N: NDArray[np.float64], negative_M: NDArray[np.float64]) -> float:
+    """How often a positive's logit is above a negative's, a tie counting one half."""
     items = np.concatenate([positive_N, negative_M])
     first = np.arange(len(items)) < len(positive_N)
     return float(weighted_auc(items, first[None].astype(float), (~first)[None].astype(float))[0])
-
-
-def spread(row_N: Rows, count: int | None) -> Rows:
-    """At most `count` of the rows, evenly over all of them; all where there is no limit."""
-    if count is None or count >= len(row_N):
-        return row_N
-    return row_N[np.linspace(0, len(row_N) - 1, count).round().astype(np.int64)]

@@ -139,7 +139,7 @@ class GenerationFile(Settings):
     dataset: str
     gate_dataset: str | None = Field(
         "v5_cosmos_paired",
-        description="whose test pairs the gates are measured on; null: it cannot read pairs, and is in no table of gates",
+        description="whose test pairs the gates are measured on; null: it cannot read pairs and has no gates",
     )
     negative_control_of: str | None = Field(None, description="the generation that this one must lose against")
     ablation_of: str | None = Field(None, description="the generation from which this one differs in one thing")

@@ -88,8 +88,12 @@ class Resolved:
 
     @property
     def main_generations(self) -> list[str]:
-        """Generations that are neither negative controls nor part of the ablations."""
-        beside = {name for name, file in self.generations.items() if file.negative_control_of is not None}
+        """Generations that are gated and neither negative controls nor part of the ablations."""
+        beside = {
+            name
+            for name, file in self.generations.items()
+            if file.negative_control_of is not None or file.gate_dataset is None
+        }
         return [name for name in self.generations if name not in beside | set(self.ablations)]
 
     @property
@@ -217,7 +221,7 @@ def _refuse_unknown_datasets(generations: Mapping[str, GenerationFile], datasets
     for name, file in generations.items():
         for key in ("dataset", "gate_dataset"):
             other = getattr(file, key)
-            if other not in datasets:
+            if other is not None and other not in datasets:
                 raise ConfigError(
                     f"The generation {name} has {key}: {other}, which config/datasets does not have; there are: "
                     f"{', '.join(datasets)}."
