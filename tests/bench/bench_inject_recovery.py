@@ -140,9 +140,8 @@ def _together(tables: list, paths: dict, settings: RecoverySettings, options: ar
         while waiting:
             images += score_rendered(predict, waiting.popleft().result())[0].num_rows
         seconds = time.perf_counter() - start
-    print(
-        f"{images} injections in {seconds:.1f} s by {options.workers} renderers and {options.device}: {images / seconds:.0f}/s"
-    )
+    by = f"{options.workers} renderers and {options.device}"
+    print(f"{images} injections in {seconds:.1f} s by {by}: {images / seconds:.0f}/s")
 
 
 if __name__ == "__main__":
