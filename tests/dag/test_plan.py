@@ -78,7 +78,7 @@ def test_parents_are_a_dataset_without_sources_and_injections(fresh: Checkout) -
 
 def test_negatives_of_real_images_come_from_sweeps_and_lenses_alone(fresh: Checkout) -> None:
     pool = {"describe_survey", "match_lenses", "build_negative_pool"}
-    assert fresh.planned("results/catalogue/negatives.json") == pool | {"sample_negatives"}
+    assert fresh.planned("results/catalogue/negatives.json") == pool | {"match_positives", "sample_negatives"}
     assert fresh.planned("results/catalogue/negative_pool_gates.json") == pool | {"measure_negative_pool"}
 
 
@@ -188,7 +188,15 @@ def test_on_dr10_every_step_for_emr_can_start_and_what_reads_coadds_stays_where_
     for backend, module, _ in commands:
         modules.setdefault(backend, set()).add(module.rpartition(".")[2])
     assert modules == {
-        "emr": {"parent", "manifest", "select_confusers", "list_stored", "negative_pool", "sample_negatives"},
+        "emr": {
+            "parent",
+            "manifest",
+            "select_confusers",
+            "list_stored",
+            "negative_pool",
+            "positives",
+            "sample_negatives",
+        },
         "local": {"stamps", "cut_negatives", "cut_parents", "adopt_stored"},
     }
     assert all(("--coadds" in arguments) == (backend == "local") for backend, _, arguments in commands)
@@ -208,7 +216,7 @@ def test_on_dr10_every_step_for_emr_can_start_and_what_reads_coadds_stays_where_
         Path("results/catalogue/negative_pool.json"), on_s3.model_copy(update={"kind": "negative_pool"}).model_dump()
     )
     jobs = [emr_job.plan(module, arguments, settings) for backend, module, arguments in commands if backend == "emr"]
-    assert len({job.name for job in jobs}) == len(jobs) == 7
+    assert len({job.name for job in jobs}) == len(jobs) == 8
     travelling = {path.name for job in jobs for path in job.inputs}
     assert {"survey.json", "lenses.json", "lenses.parquet", "sources.json", "sources.parquet"} <= travelling
 

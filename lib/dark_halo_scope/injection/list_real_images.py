@@ -63,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         work.publish(
             rows_in=counts["positives_read"] + counts["negatives_read"],
             rows_out=listed.num_rows,
-            rows_quarantined=0,
             columns={field.name: str(field.type) for field in REAL_SCHEMA},
             facts={
                 "experiment_id": settings.experiment_id,
