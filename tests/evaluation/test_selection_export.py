@@ -101,7 +101,7 @@ def test_fits_and_parquet_hold_the_same_numbers(files: Path) -> None:
         if columns[name].dtype.kind == "f":
             assert np.array_equal(values, columns[name], equal_nan=True)
         else:
-            assert [str(value) for value in values] == [str(value) for value in columns[name]]
+            assert values.astype(str).tolist() == columns[name].astype(str).tolist()
     surface = QTable.read(files / "selection_function.fits", hdu="SURFACE")
     assert surface["n"].tolist() == [3, 4]
 

@@ -232,7 +232,8 @@ def test_families_share_draws_and_their_rows_count_as_one() -> None:
     together = lookup_of(rows)(weights="none")
     apart = lookup_of(rows)(weights="none", family="clumpy")
     assert together.n == 3 * apart.n == 6000
-    assert (together.value, together.low, together.high) == pytest.approx((apart.value, apart.low, apart.high))
+    for name in ("value", "low", "high"):
+        assert float(getattr(together, name)) == pytest.approx(float(getattr(apart, name)))
 
 
 def test_cells_partition_the_injections_also_those_of_unknown_redshift(small: Path) -> None:
