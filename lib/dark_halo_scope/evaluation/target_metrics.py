@@ -63,7 +63,10 @@ class Strata:
 
 @dataclass(frozen=True)
 class SmallestRate:
-    """The smallest of one false positive rate over strata of stratified_fpr.csv: none of them reaches a lower one."""
+    """The smallest of one false positive rate over strata of stratified_fpr.csv: all together reach no lower one.
+
+    Its interval ends where the largest of them does, for all together need no higher one.
+    """
 
     column: str
     strata: tuple[str, ...]

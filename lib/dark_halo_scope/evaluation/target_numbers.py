@@ -169,8 +169,9 @@ def as_number(entry: Any) -> Number:
 def stratum_number(artifacts: Artifacts, column: str, strata: Sequence[str]) -> Number:
     """A rate of stratified_fpr.csv, pooled over strata of positives that share all their negatives.
 
-    Where the column is `TPR@FPR...`, all these strata have one threshold, so that their true positives add up; the
-    interval is Clopper-Pearson.
+    Where the column is `TPR@FPR...`, all these strata have one threshold, so that their true positives add up. The
+    interval spans Clopper-Pearson's and, where the strata have them, the mean of their intervals over hosts: as one
+    threshold moves them all, their bounds may be reached together.
     """
     rows = _stratum_rows(artifacts, column, strata)
     if isinstance(rows, Number):
@@ -186,15 +187,21 @@ def stratum_number(artifacts: Artifacts, column: str, strata: Sequence[str]) -> 
                 n,
             )
     hits = sum(round(float(row[column]) * int(row["P"])) for row in rows)
-    low, high = clopper_pearson(hits, n)
-    return Number(hits / n, n, (float(low), float(high)), MEASURED)
+    exact = clopper_pearson(hits, n)
+    low, high = float(exact[0]), float(exact[1])
+    if all(row.get(f"{column}_boot_low") for row in rows):
+        ends = [sum(int(row["P"]) * float(row[f"{column}_boot_{end}"]) for row in rows) / n for end in ("low", "high")]
+        low, high = min(low, ends[0]), max(high, ends[1])
+    return Number(hits / n, n, (low, high), MEASURED)
 
 
 def smallest_rate(artifacts: Artifacts, column: str, strata: Sequence[str]) -> Number:
-    """The smallest `FPR@TPR...` of stratified_fpr.csv over strata of positives, with its Clopper-Pearson interval.
+    """The smallest `FPR@TPR...` of stratified_fpr.csv over strata of positives, and where that of all together lies.
 
     Positives of all these strata together reach the completeness at no lower rate: at its threshold, one of the strata
-    must reach it too.
+    must reach it too. Nor do they need a higher one than the stratum that needs the highest. So the interval goes from
+    the lowest bound of any stratum to the highest, exact or over hosts: the smallest rate alone can refute that a rate
+    is low, never show it.
     """
     rows = _stratum_rows(artifacts, column, strata)
     if isinstance(rows, Number):
@@ -204,7 +211,10 @@ def smallest_rate(artifacts: Artifacts, column: str, strata: Sequence[str]) -> N
             return Number.unmeasured(f"{_because(row['status'])} ({row['stratum']})", int(row["N"]))
     # Rates of fewer false positives than are needed are empty, and smaller than any that is there.
     least = min(rows, key=lambda row: int(row[f"{column}_k"]))
-    n, interval = int(least["N"]), (float(least[f"{column}_low"]), float(least[f"{column}_high"]))
+    low = min(float(row[f"{column}_{end}"]) for row in rows for end in _ends(row, column, "low"))
+    high = max(float(row[f"{column}_{end}"]) for row in rows for end in _ends(row, column, "high"))
+    # Thresholds of a handful of positives are anywhere, and so is their rate.
+    n, interval = int(least["N"]), (low, high if all(int(row["P"]) >= MIN_POSITIVES for row in rows) else 1.0)
     if not least[column]:
         few = f"{least['P']} positives"
         if int(least["P"]) >= MIN_POSITIVES:
@@ -212,6 +222,11 @@ def smallest_rate(artifacts: Artifacts, column: str, strata: Sequence[str]) -> N
         why = f"{column} of {least['stratum']} rests on {few}"
         return Number(None, n, interval, f"not measurable: {why}")
     return Number(float(least[column]), n, interval, MEASURED)
+
+
+def _ends(row: Mapping[str, str], column: str, end: str) -> list[str]:
+    """Suffixes of the bounds at one end that a stratum has: the exact one, and that over hosts."""
+    return [name for name in (end, f"boot_{end}") if row.get(f"{column}_{name}")]
 
 
 def _stratum_rows(artifacts: Artifacts, column: str, strata: Sequence[str]) -> list[dict[str, str]] | Number:
@@ -226,18 +241,22 @@ def _stratum_rows(artifacts: Artifacts, column: str, strata: Sequence[str]) -> l
     return rows
 
 
-def judge(number: Number, bound: Bound, threshold: float) -> tuple[Verdict, Verdict | None]:
+def judge(number: Number, bound: Bound, threshold: float, margin: float = 0.0) -> tuple[Verdict, Verdict | None]:
     """What a number says about a target: by its whole interval, and by its value alone.
 
     An interval that holds values on both sides of the threshold decides nothing. A number without an interval (one
-    epoch of a training, say) is judged by its value. `equal to` is met where the interval holds the threshold.
+    epoch of a training, say) is judged by its value. `equal to` is met where the whole interval lies within `margin`
+    of the threshold, and not met where none of it does: an interval that merely holds the threshold may be that of a
+    handful of images.
     """
     if number.value is None:
         return ("not measured" if number.status.startswith("not measured") else "not measurable"), None
     low, high = number.interval or (number.value, number.value)
     if bound == "equal to":
-        holds: Verdict = "met" if low <= threshold <= high else "not met"
-        return holds, holds
+        near: Verdict = "met" if abs(number.value - threshold) <= margin else "not met"
+        if low > threshold + margin or high < threshold - margin:
+            return "not met", near
+        return ("met" if threshold - margin <= low and high <= threshold + margin else "undecided"), near
     by_value: Verdict = "met" if _holds(number.value, bound, threshold) else "not met"
     ends = {_holds(end, bound, threshold) for end in (low, high)}
     return (by_value if len(ends) == 1 else "undecided"), by_value

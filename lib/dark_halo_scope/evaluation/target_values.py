@@ -28,7 +28,7 @@ from dark_halo_scope.evaluation.target_numbers import (
     smallest_rate,
     stratum_number,
 )
-from dark_halo_scope.evaluation.targets import SIGNS, Target
+from dark_halo_scope.evaluation.targets import Target
 
 
 def target_entry(target: Target, generation: str, artifacts: Artifacts | None) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def target_entry(target: Target, generation: str, artifacts: Artifacts | None) -
         number = Number.unmeasured("not measured: generation not trained yet")
     else:
         number = value_of(target.metric, artifacts)
-    verdict, by_value = judge(number, target.bound, target.threshold)
+    verdict, by_value = judge(number, target.bound, target.threshold, target.margin)
     return {
         "target": target.name,
         "generation": generation,
@@ -53,7 +53,7 @@ def target_entry(target: Target, generation: str, artifacts: Artifacts | None) -
         "condition": target.condition,
         "bound": target.bound,
         "threshold": target.threshold,
-        "due": f"{SIGNS[target.bound]} {target.threshold:g}",
+        "due": target.due,
         **number.as_json(),
         "verdict": verdict,
         "by_value": by_value,
