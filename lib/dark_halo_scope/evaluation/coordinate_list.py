@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
 from dark_halo_scope.catalogue.crossmatch import groups_within
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.survey.cutout_service import position_reason
+from dark_halo_scope.survey.text_table import read_text_table
 
 NOT_A_NUMBER = "position is not a number in degrees"
 
@@ -37,26 +37,7 @@ def read_coordinates(path: Path) -> CoordinateList:
     Raises:
         BadInputError: not such a file, or without rows.
     """
-    try:
-        with path.open("rb") as stream:
-            header = pa_csv.open_csv(stream, parse_options=_PARSE).schema.names
-        rows = pa_csv.read_csv(
-            path,
-            parse_options=_PARSE,
-            # Text, so that whatever a cell holds comes out as it went in.
-            convert_options=pa_csv.ConvertOptions(
-                column_types={name: pa.string() for name in header}, null_values=[""], strings_can_be_null=True
-            ),
-        )
-    except FileNotFoundError:
-        raise BadInputError(f"{path} does not exist; give a CSV file with the columns ra and dec.") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = " ".join(str(error).split())
-        raise BadInputError(
-            f"{path} cannot be read as CSV ({reason}); give a header and as many cells in each row."
-        ) from error
-    if len(set(rows.column_names)) < rows.num_columns:
-        raise BadInputError(f"{path} has two columns of one name; rename one.")
+    rows = read_text_table(path)
     columns = [_find(rows.column_names, name, path) for name in ("ra", "dec")]
     if not rows.num_rows:
         raise BadInputError(f"{path} has no rows; give at least one position.")
@@ -67,9 +48,6 @@ def read_coordinates(path: Path) -> CoordinateList:
     ]
     valid_N = np.array([reason is None for reason in reasons])
     return CoordinateList(rows, np.where(valid_N, ra_N, np.nan), np.where(valid_N, dec_N, np.nan), reasons)
-
-
-_PARSE = pa_csv.ParseOptions(newlines_in_values=True)
 
 
 def _find(names: Sequence[str], wanted: str, path: Path) -> str:

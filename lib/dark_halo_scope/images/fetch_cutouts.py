@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
@@ -24,6 +24,7 @@ from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
 from dark_halo_scope.survey.cutout_service import CutoutClient, NoCutout, fetch_list, open_client, position_reason
 from dark_halo_scope.survey.description import load_survey
 from dark_halo_scope.survey.names import BANDS, PIXEL_SCALE
+from dark_halo_scope.survey.text_table import read_text_table
 
 MODULE = "dark_halo_scope.images.fetch_cutouts"
 
@@ -37,12 +38,7 @@ def read_positions(path: Path) -> pa.Table:
         BadInputError: neither, or without these columns as numbers.
     """
     if path.suffix == ".csv":
-        try:
-            rows = pyarrow.csv.read_csv(path)
-        except FileNotFoundError:
-            raise BadInputError(f"{path} does not exist; correct --list.") from None
-        except pa.ArrowInvalid as error:
-            raise BadInputError(f"{path} is not a CSV with one header line ({error}).") from error
+        rows = _typed(read_text_table(path))
     else:
         files = verified_paths(load_manifest(path))
         if len(files) != 1:
@@ -58,6 +54,19 @@ def read_positions(path: Path) -> pa.Table:
         # No number becomes NaN, and then a row with a reason.
         rows = rows.set_column(rows.column_names.index(name), name, column.fill_null(float("nan")))
     return rows
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """Columns of text as whole numbers, else as numbers, where every cell is one."""
+    for index, name in enumerate(table.column_names):
+        text = pc.utf8_trim_whitespace(table[name])
+        for kind in (pa.int64(), pa.float64()):
+            try:
+                table = table.set_column(index, name, text.cast(kind))
+                break
+            except pa.ArrowInvalid:
+                continue
+    return table
 
 
 def fetched(client: CutoutClient, rows: pa.Table, size: int, address: str, failed: Counter[str]) -> Iterator[Stored]:
