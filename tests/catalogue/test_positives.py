@@ -176,7 +176,7 @@ def real_lenses(real_data) -> pa.Table:
 
 
 def test_the_plans_positives_of_the_real_catalogue_are_those_named_by_desi(real_lenses):
-    """5,104 rows have DESI in their names; 2 lie within 2 arcsec of others, and 6 are clusters."""
+    """5,104 rows have DESI in their names, some within 2 arcsec of one another; 6 of the lenses are clusters."""
     named = choose_lenses(real_lenses, PositiveSettings(dec_range=None, types=("galaxy", "group", "cluster"))).lenses
     taken = choose_lenses(real_lenses, PositiveSettings(dec_range=None)).lenses
     assert (named.num_rows, taken.num_rows) == (5_100, 5_094)
