@@ -11,8 +11,11 @@ import pytest
 
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.files import read_json
-from dark_halo_scope.core.manifest import attempt
+from dark_halo_scope.core.manifest import attempt, load_manifest
 from dark_halo_scope.evaluation import measure_completeness
+from dark_halo_scope.evaluation.performance import operating_point
+from dark_halo_scope.evaluation.performance_config import PerformanceSettings
+from dark_halo_scope.evaluation.score_table import read_scores
 
 from .split_scores import draw_rows, write_scores
 
@@ -58,7 +61,7 @@ def test_thresholds_come_from_val_and_rates_that_val_cannot_carry_have_none() ->
     low, high = points["FPR=0.01"]["test_fpr"]["interval"]
     assert low < 0.01 < high
     assert points["FPR=0.001"]["logit"] is None
-    assert "1 of 1500 negatives of val pass, 10 are needed" in points["FPR=0.001"]["status"]
+    assert "1 of 1500 controls of val pass, 10 are needed" in points["FPR=0.001"]["status"]
 
 
 @pytest.mark.usefixtures("scores")
@@ -67,6 +70,25 @@ def test_labels_of_test_negatives_do_not_move_a_threshold() -> None:
     rows = draw_rows(600, 9, "test", offset=3.0)
     write_scores(Path("test.json"), rows, "test")
     assert [point["logit"] for point in run()["operating_points"]] == [point["logit"] for point in before]
+
+
+@pytest.mark.usefixtures("scores")
+def test_a_false_positive_rate_means_the_threshold_that_it_means_in_performance() -> None:
+    """Also where val holds images that are in no pair, which score higher than controls."""
+    rows = draw_rows(1500, 1, "val")
+    extra = draw_rows(800, 5, "val", offset=2.0)
+    chosen = extra.filter(pa.array(extra["kind"].to_numpy(zero_copy_only=False) == "control"))
+    place = chosen.schema.get_field_index("kind")
+    chosen = chosen.set_column(place, "kind", pa.array(["negative"] * chosen.num_rows))
+    for name in ("ra", "dec"):
+        moved = pa.compute.add(chosen[name], 20.0)
+        chosen = chosen.set_column(chosen.schema.get_field_index(name), name, moved)
+    write_scores(Path("val.json"), pa.concat_tables([rows, chosen]), "val")
+    points = {point["name"]: point for point in run()["operating_points"]}
+    val, test = (read_scores(load_manifest(Path(f"{split}.json"), "scores")) for split in ("val", "test"))
+    other = operating_point(test, val, 0.01, PerformanceSettings(bootstraps=0))
+    assert points["FPR=0.01"]["score"] == pytest.approx(other["threshold"])
+    assert points["FPR=0.01"]["val_fpr"]["n"] == other["val"]["fpr"]["n"] == 1500
 
 
 @pytest.mark.usefixtures("scores")

@@ -1,7 +1,7 @@
 """Settings of completeness."""
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -40,11 +40,8 @@ class SurfaceSettings(Settings):
 class CompletenessSettings(Settings):
     """Which detections count, in which cells, and how sure a cell is."""
 
-    negatives: tuple[Literal["control", "negative"], ...] = Field(
-        default=("control", "negative"), min_length=1, description="kinds of image whose false positives set thresholds"
-    )
     fpr_targets: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        default=(1e-1, 1e-2, 1e-3), description="false positive rates on val whose thresholds are used"
+        default=(1e-1, 1e-2, 1e-3), description="false positive rates of val's controls whose thresholds are used"
     )
     edges: dict[str, tuple[float, ...]] = Field(
         default=_EDGES, description="by axis; a lower edge belongs to its bin, and the last edge to the last bin"

@@ -1,7 +1,7 @@
 """Measure the completeness of injections: completeness.json, its cells and a smooth surface as CSV.
 
-Thresholds are chosen on validation scores, at fixed false positive rates, and beside them p = 0.5; injections are those
-of the test split.
+Thresholds are chosen on validation scores, at fixed false positive rates of controls, as performance.json chooses those
+of its operating points, and beside them p = 0.5; injections are those of the test split.
 """
 
 import csv
@@ -49,8 +49,16 @@ _HOST_MAGNITUDE = "rmag"
 _WEIGHT = "sampling_weight"
 _CONDITIONS = ("psfsize_r", "psfdepth_r")
 _COLUMNS = (LOGIT, "theta_e_over_psf", _WEIGHT, *AXES)
+#: Whose false positive rate sets thresholds, as in the operating points of performance.json: one rate in two files must
+#: mean one threshold.
+_NEGATIVES = ("control",)
 #: Scores hold single precision: so many decimals bring back the edges of bins.
 _DECIMALS = 6
+
+NOTES = (
+    "Intervals of cells, here and in completeness.csv, take every arc for independent. `host_interval` resamples host "
+    "galaxies, of which `hosts` are in a cell: the wider of the two holds.",
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -85,20 +93,24 @@ def injections_of(table: ScoreTable, host_magnitude: FloatArray | None) -> tuple
 
 
 def operating_points(val: Labelled, test: Labelled, settings: CompletenessSettings) -> list[dict[str, Any]]:
-    """Thresholds on the logit: p = 0.5, and those that give a false positive rate on validation negatives.
+    """Thresholds on the logit: p = 0.5, and those that give a false positive rate on validation controls.
 
-    `logit` is None where too few negatives pass for the rate to be known.
+    `logit` is None where too few controls pass for the rate to be known.
+
+    Args:
+        val, test: positives and controls.
+        settings: rates and confidence.
 
     Raises:
-        BadInputError: val has no negatives, or no positives.
+        BadInputError: val has no controls, or no positives.
     """
     if not val.negatives or not val.positives:
-        raise BadInputError("The validation scores lack positives or negatives; score a split that has both.")
+        raise BadInputError("The validation scores lack positives or controls; score a split that has both.")
     points: list[dict[str, Any]] = [{"name": "p=0.5", "fpr_target": None, "logit": 0.0, "status": "measured"}]
     for target in settings.fpr_targets:
         point = tpr_at_fpr(val.logit[val.label == 1], val.logit[val.label == 0], target, settings.confidence)
         passed = point.fpr.successes
-        status = f"not measurable: {passed} of {val.negatives} negatives of val pass, {MIN_FALSE_POSITIVES} are needed"
+        status = f"not measurable: {passed} of {val.negatives} controls of val pass, {MIN_FALSE_POSITIVES} are needed"
         points.append(
             {
                 "name": f"FPR={target:g}",
@@ -281,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = datetime.now(UTC)
     manifests = load_splits(arguments.val, arguments.test)
     val_table, test_table = (read_scores(manifest, numbers=_COLUMNS) for manifest in manifests)
-    val, test = (labelled(table, settings.negatives) for table in (val_table, test_table))
+    val, test = (labelled(table, _NEGATIVES) for table in (val_table, test_table))
     parent = load_manifest(arguments.parent, "parent") if arguments.parent else None
     magnitude = galaxy_facts(test_table, parent, [_HOST_MAGNITUDE])[_HOST_MAGNITUDE] if parent else None
     injections, logits = injections_of(test_table, magnitude)
@@ -292,6 +304,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         **subject(manifests[1]),
         "settings": settings.model_dump(mode="json"),
         "weights": _WEIGHT if _WEIGHT in test_table.numbers else "none",
+        "notes": list(NOTES),
         "operating_points": points,
         **measured,
     }
