@@ -39,7 +39,7 @@ def test_the_reliability_curve_is_that_of_scikit_learn_also_with_ties(
 ) -> None:
     sample = forecasts(n, seed, decimals)
     rates, means = calibration_curve(sample.label, sample.probability, n_bins=bins, strategy="quantile")
-    curve = reliability_curve(sample, bins, 0.95)
+    curve = reliability_curve(sample, bins, 0.95, 2, np.random.default_rng(0))
     np.testing.assert_allclose([point["value"] for point in curve], rates)
     np.testing.assert_allclose([point["mean_probability"] for point in curve], means)
     assert sum(point["n"] for point in curve) == n
@@ -73,7 +73,7 @@ def test_intervals_of_a_curve_hold_the_truth_as_often_as_they_say() -> None:
     inside = total = 0
     for seed in range(40):
         sample = forecasts(1500, seed)
-        for point in reliability_curve(sample, 10, 0.95):
+        for point in reliability_curve(sample, 10, 0.95, 2, np.random.default_rng(0)):
             inside += point["interval"][0] <= point["mean_probability"] <= point["interval"][1]
             total += 1
     assert 0.93 <= inside / total <= 0.99
@@ -126,14 +126,29 @@ def test_shifted_probabilities_are_right_where_labels_are_reweighted_alike() -> 
     found = measure(moved, SETTINGS, np.random.default_rng(0))["ece"]
     assert found["value"] < found["if_calibrated"]["high"] < 0.005
     assert expected_calibration_error(unmoved, 15) > 0.2
-    curve = reliability_curve(moved, 10, 0.999)
+    curve = reliability_curve(moved, 10, 0.999, 2, np.random.default_rng(0))
     assert all(point["interval"][0] <= point["mean_probability"] <= point["interval"][1] for point in curve)
 
 
 def test_a_few_rows_are_not_measured() -> None:
     found = measure(forecasts(60), SETTINGS, np.random.default_rng(0))
     assert found["ece"]["value"] is None
-    assert found["ece"]["status"] == "not measurable: 60 rows, 100 are needed"
+    assert found["ece"]["status"] == "not measurable: 60 galaxies, 100 are needed"
+
+
+def test_many_images_of_a_few_galaxies_are_as_few() -> None:
+    found = measure(forecasts(2000, hosts=60), SETTINGS, np.random.default_rng(0))
+    assert found["brier"]["value"] is None
+    assert found["ece"]["status"] == "not measurable: 60 galaxies, 100 are needed"
+
+
+def test_a_curve_knows_that_copies_of_an_image_say_nothing_new() -> None:
+    once = forecasts(300)
+    copies = Forecasts(np.repeat(once.label, 9), np.repeat(once.probability, 9), np.repeat(once.host, 9))
+    [single], [ninefold] = (reliability_curve(one, 1, 0.95, 500, np.random.default_rng(0)) for one in (once, copies))
+    assert np.diff(ninefold["interval"]) < 0.4 * np.diff(single["interval"])
+    assert ninefold["host_interval"] == pytest.approx(single["host_interval"])
+    assert ninefold["host_interval"] == pytest.approx(single["interval"], abs=0.02)
 
 
 def test_a_handful_of_negatives_is_not_reweighted() -> None:

@@ -39,7 +39,11 @@ NOTES = (
     "and says how alike two finders are; `not_circular` leaves them out.",
     "Stress lists hold lenses known from spectra or from space, whose arcs may be invisible from the ground; they are "
     "under `stress` and in no other group.",
+    "Groups hold lenses of every split, those under `split` apart: for a finder that was trained on lenses of the sky "
+    "they are recall on its own training, and validation.json has that of its test split.",
     "Thresholds at a false positive rate come from validation negatives, whose mix is not the sky's.",
+    "Intervals take images for independent. Each lens is one galaxy; samples without lenses may hold several images "
+    "of one (hard negatives), for which performance.json has intervals over galaxies.",
 )
 
 Entry = dict[str, Any]

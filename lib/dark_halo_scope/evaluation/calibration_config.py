@@ -22,7 +22,7 @@ class CalibrationSettings(Settings):
     prevalences: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(1e-4, 1 / 101), description="of lenses in a survey, to which probabilities are moved; 1/101 is 1:100"
     )
-    min_rows: int = Field(default=100, ge=2, description="rows below which a number is not measurable")
+    min_rows: int = Field(default=100, ge=2, description="galaxies below which a number is not measurable")
     min_per_class: int = Field(default=50, ge=2, description="positives, and negatives, that a fit needs on val")
     calibration_blocks: bool = Field(default=False, description="whether a calibration beyond `max_ece` blocks")
     blocking_method: Method = Field(default="platt", description="whose probabilities are judged")

@@ -64,10 +64,13 @@ def mass_bins(probability: FloatArray, bins: int) -> NDArray[np.intp]:
     return np.searchsorted(edges[1:-1], probability)
 
 
-def reliability_curve(forecasts: Forecasts, bins: int, confidence: float) -> list[dict[str, Any]]:
+def reliability_curve(
+    forecasts: Forecasts, bins: int, confidence: float, bootstraps: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
     """Mean probability and observed rate of each bin that is not empty, lowest first.
 
-    The interval is Clopper-Pearson's of k of n, moved to the weights' prevalence as the rate itself is.
+    The interval is Clopper-Pearson's of k of n, moved to the weights' prevalence as the rate itself is; `host_interval`
+    resamples host galaxies, in bins that stay where they are.
     """
     group = mass_bins(forecasts.probability, bins)
     count = np.bincount(group, minlength=bins)
@@ -75,11 +78,16 @@ def reliability_curve(forecasts: Forecasts, bins: int, confidence: float) -> lis
     weight = np.bincount(group, weights=forecasts.weight, minlength=bins)
     total = np.bincount(group, weights=forecasts.weight * forecasts.probability, minlength=bins)
     low, high = clopper_pearson(hits, count, confidence)
+    sums = [host_sums(values, group, forecasts.host, bins) for values in (forecasts.label, np.ones(len(group)))]
+    hits_BK, count_BK = resample_together(sums, rng, bootstraps)
+    rates_BK = np.divide(hits_BK, count_BK, out=np.full(hits_BK.shape, np.nan), where=count_BK > 0)
+    around = [percentile_interval(rates_K, confidence) for rates_K in rates_BK.T]
     return [
         {
             "mean_probability": float(total[i] / weight[i]),
             "value": _moved(hits[i] / count[i], forecasts),
             "interval": [_moved(low[i], forecasts), _moved(high[i], forecasts)],
+            "host_interval": _moved_interval(around[i], forecasts),
             "k": int(hits[i]),
             "n": int(count[i]),
         }
@@ -114,7 +122,10 @@ def measure(forecasts: Forecasts, settings: CalibrationSettings, rng: np.random.
         "ece_above": _ece_entry(high, settings, rng) | {"above": settings.above},
         "brier": _mean_entry(forecasts, brier_losses(forecasts), settings, rng),
         "log_loss": _mean_entry(forecasts, log_losses(forecasts), settings, rng),
-        "reliability": reliability_curve(forecasts, settings.bins, settings.confidence),
+        # A stream of its own leaves the draws of all other numbers as they are.
+        "reliability": reliability_curve(
+            forecasts, settings.bins, settings.confidence, settings.bootstraps, rng.spawn(1)[0]
+        ),
     }
 
 
@@ -135,8 +146,10 @@ def too_few(forecasts: Forecasts, settings: CalibrationSettings) -> str | None:
     Where classes are reweighted, a handful of rows of the rarer one decide everything.
     """
     rows = len(forecasts.label)
-    if rows < settings.min_rows:
-        return f"not measurable: {rows} rows, {settings.min_rows} are needed"
+    # Images of one galaxy are no independent rows.
+    hosts = len(np.unique(forecasts.host))
+    if hosts < settings.min_rows:
+        return f"not measurable: {hosts} galaxies, {settings.min_rows} are needed"
     rarer = int(min(forecasts.label.sum(), rows - forecasts.label.sum()))
     if forecasts.odds_factor != 1 and rarer < MIN_FALSE_POSITIVES:
         return f"not measurable: {rarer} rows of the rarer class, {MIN_FALSE_POSITIVES} are needed to reweight them"
@@ -201,6 +214,10 @@ def _mean_entry(
 def _moved(rate: float, forecasts: Forecasts) -> float:
     positive = forecasts.odds_factor * float(rate)
     return positive / (positive + 1 - float(rate))
+
+
+def _moved_interval(interval: Interval | None, forecasts: Forecasts) -> list[float] | None:
+    return None if interval is None else [_moved(interval.low, forecasts), _moved(interval.high, forecasts)]
 
 
 def _entry(value: float | None, interval: Interval | None, n: int, status: str = "measured") -> dict[str, Any]:
