@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
 
 from dark_halo_scope.core.config import validate
 from dark_halo_scope.core.errors import ConfigError
@@ -15,6 +15,7 @@ from dark_halo_scope.evaluation.completeness import (
     bin_of,
     cell_rows,
     count_cells,
+    fractional_interval,
     host_intervals,
     mean_entries,
     outside,
@@ -121,6 +122,28 @@ def test_weights_turn_a_proposal_into_the_prior_with_the_effective_number_of_kis
     assert row["value"] > row["weighted_high"]
     assert row["n_effective"] == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
     assert row["n_effective"] < row["n"]
+
+
+def test_less_than_one_success_bounds_a_share_by_less_than_one_does() -> None:
+    low, high = fractional_interval(np.array([0.5, 9.5, 0.0, 3.0, 0.0]), np.array([10.0, 10.0, 0.0, 10.0, 10.0]), 0.95)
+    assert low[0] == pytest.approx(beta.ppf(0.025, 0.5, 10.5))
+    assert low[0] < binomtest(1, 10).proportion_ci().low
+    assert high[1] == pytest.approx(1 - low[0])
+    assert (low[2], high[2]) == (0, 1)
+    known = binomtest(3, 10).proportion_ci()
+    assert (low[3], high[3]) == pytest.approx((known.low, known.high))
+    assert (low[4], high[4]) == pytest.approx((0, binomtest(0, 10).proportion_ci().high))
+
+
+def test_the_effective_number_over_the_sky_knows_what_the_area_does_to_weights() -> None:
+    """900 injections in good seeing stand for as much sky as 100 in bad seeing."""
+    injections, found = draw(1000)
+    injections.axes["psfsize_r"][:] = np.where(np.arange(1000) < 900, 1.15, 1.35)
+    conditions = {name: np.array([1.15, 1.35]) for name in ("psfsize_r",)}
+    sky = sky_area(conditions, np.ones(2), EDGES)
+    entries = mean_entries(injections, found, EDGES, sky, 0.95, 20, np.random.default_rng(0))
+    assert entries["as_injected"]["n_effective"] == pytest.approx(1000)
+    assert entries["area_weighted"]["n_effective"] == pytest.approx(4 / (1 / 900 + 1 / 100))
 
 
 def test_equal_weights_change_nothing() -> None:

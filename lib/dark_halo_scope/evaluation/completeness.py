@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import sparse, stats
 
 from dark_halo_scope.evaluation.completeness_config import AXES
 from dark_halo_scope.evaluation.host_resampling import percentile_interval
@@ -138,7 +138,7 @@ def cell_rows(cells: Cells, edges: Edges, min_cell: int, confidence: float) -> l
     low, high = clopper_pearson(cells.k, cells.n, confidence)
     share = _ratio(cells.weight_found, cells.weight, np.nan)
     worth = cells.n_effective
-    weighted_low, weighted_high = clopper_pearson(np.clip(np.nan_to_num(share) * worth, 0, worth), worth, confidence)
+    weighted_low, weighted_high = fractional_interval(np.nan_to_num(share) * worth, worth, confidence)
     rows = []
     for i in range(len(cells.n)):
         row: dict[str, Any] = {"axes": " x ".join(cells.axes) or "all"}
@@ -162,6 +162,22 @@ def cell_rows(cells: Cells, edges: Edges, min_cell: int, confidence: float) -> l
         }
         rows.append(row)
     return rows
+
+
+def fractional_interval(successes: FloatArray, trials: FloatArray, confidence: float) -> tuple[FloatArray, FloatArray]:
+    """(M,), (M,) bounds of Clopper & Pearson's interval for counts that are no integers, by the same beta quantiles.
+
+    Args:
+        successes: (M,), rounded into the range of `trials`.
+        trials: (M,), not negative; 0 trials give [0, 1].
+        confidence: coverage that whole counts would have at least.
+    """
+    tail, k = (1 - confidence) / 2, np.clip(successes, 0, trials)
+    low, high = np.zeros(len(k)), np.ones(len(k))
+    some, rest = k > 0, k < trials
+    low[some] = stats.beta.ppf(tail, k[some], trials[some] - k[some] + 1)
+    high[rest] = stats.beta.ppf(1 - tail, k[rest] + 1, trials[rest] - k[rest])
+    return low, high
 
 
 def all_cells(injections: Injections, found: NDArray[np.bool_], edges: Edges) -> list[Cells]:
@@ -211,7 +227,8 @@ def mean_entries(
 
     Area weighting is post-stratification: the completeness of each cell of observing conditions counts by the area
     that the survey has there. Cells with fewer than MIN_SKY_CELL injections cannot speak for their part of the sky;
-    `area_covered` says how much is left.
+    `area_covered` says how much is left. `n_effective` is of the weights that injections have in the end, that of
+    their cell's area included.
     Intervals resample hosts.
     """
     hits = found.astype(float)
@@ -258,9 +275,12 @@ def _mean_entry(
     value = mean(_column_sums(total)[None], _column_sums(got)[None])[0]
     total_BK, got_BK = resample_together((total, got), rng, bootstraps)
     around = percentile_interval(mean(total_BK, got_BK), confidence)
-    squares = float((weight[group >= 0] ** 2).sum())
-    worth = float(weight[group >= 0].sum()) ** 2 / squares if squares else 0.0
-    extra: dict[str, Any] = {"n_effective": worth, "hosts": len(np.unique(injections.host[group >= 0]))}
+    per_weight = np.where(covered, _ratio(area, _column_sums(total), 0.0), 0.0)
+    final = np.where(group >= 0, weight * per_weight[group], 0.0)
+    extra: dict[str, Any] = {
+        "n_effective": float(final.sum() ** 2 / (final**2).sum()),
+        "hosts": len(np.unique(injections.host[group >= 0])),
+    }
     if groups > 1:
         extra["area_covered"] = float(area[covered].sum() / sky_area.sum())
     return _entry(float(value), kept, bounds(around), "measured") | extra
