@@ -143,6 +143,20 @@ def test_strata_of_negatives_are_their_kinds_and_the_classes_of_confusers(found:
         check_rates(found[f"control_kind {name}"], positive, chosen["score"].to_numpy())
 
 
+def test_negatives_of_no_known_class_are_counted_beside_those_that_have_one(tmp_path: Path) -> None:
+    pools = pa.array([None if place % 3 == 0 else "N2" if place % 3 == 1 else "N1" for place in range(900)])
+    rows = pa.concat_tables(
+        [PAIRS.append_column("pool", pa.nulls(PAIRS.num_rows, pa.string())), NEGATIVES.append_column("pool", pools)]
+    )
+    found = table_of(tmp_path, rows, bootstraps=0)
+    assert [(name, found[name]["N"]) for name in found if name.startswith("pool")] == [
+        ("pool N1", "300"),
+        ("pool N2", "300"),
+        ("pool unknown", "300"),
+    ]
+    assert "confuser_category unknown" not in found
+
+
 @pytest.mark.parametrize("axis", ["theta", "res", "arc_snr", "psf", "depth"])
 def test_bins_with_what_is_outside_and_unknown_hold_every_positive_once(found: dict, axis: str) -> None:
     names = [name for name in found if name.startswith((f"{axis}[", f"{axis} "))]

@@ -133,10 +133,19 @@ def strata(table: ScoreTable, settings: FprSettings) -> Iterator[Stratum]:
         if (chosen := table.kind == kind).any():
             yield Stratum(name, "negatives", chosen)
     for label in LABELS:
-        codes, names = table.labels.get(label, (None, ()))
-        for code, name in sorted(enumerate(names), key=lambda item: item[1]):
-            if codes is not None and (chosen := (codes == code) & (table.kind == NEGATIVE)).any():
-                yield Stratum(f"{label} {name}", "negatives", chosen)
+        if label in table.labels:
+            yield from _classes(label, *table.labels[label], table.kind == NEGATIVE)
+
+
+def _classes(label: str, codes: NDArray[np.integer], names: Sequence[str], concerned: Mask) -> Iterator[Stratum]:
+    """Classes of negatives by name, and those whose class is unknown, where any is known."""
+    known = np.zeros(len(codes), bool)
+    for code, name in sorted(enumerate(names), key=lambda item: item[1]):
+        if (chosen := (codes == code) & concerned).any():
+            known |= chosen
+            yield Stratum(f"{label} {name}", "negatives", chosen)
+    if known.any() and (unknown := concerned & ~known).any():
+        yield Stratum(f"{label} unknown", "negatives", unknown)
 
 
 _HARD = "kind hard_negative"
