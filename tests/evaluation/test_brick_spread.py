@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dark_halo_scope.evaluation.brick_spread import measure_bricks, pair_scores
+from dark_halo_scope.evaluation.brick_spread import NOTE, measure_bricks, pair_scores
 from dark_halo_scope.evaluation.intervals import evaluate, weighted_auc
 from dark_halo_scope.evaluation.realism_config import BrickSettings
 
@@ -108,3 +108,14 @@ def test_replicates_of_a_host_stay_together_when_hosts_change_places() -> None:
 def test_a_brick_needs_two_pairs(min_pairs: int) -> None:
     with pytest.raises(ValueError, match="min_pairs"):
         BrickSettings(min_pairs=min_pairs)
+
+
+def test_the_result_says_that_controls_count_once_for_each_arc() -> None:
+    """Its AUC is of pairs, that of performance.json of images."""
+    scores = _scores()
+    positives, controls = (
+        scores.filter(pa.compute.equal(scores["kind"], kind))["logit"].to_numpy() for kind in ("positive", "control")
+    )
+    result = measure_bricks(scores, SETTINGS, 20, 0.95, np.random.default_rng(0))
+    assert result["auc"] == pytest.approx(evaluate(weighted_auc, positives, controls))
+    assert result["note"] == NOTE

@@ -50,6 +50,17 @@ def test_classes_that_do_not_differ_score_one_half() -> None:
     assert (entry["n"], entry["negatives"], entry["hosts"], entry["cells"]) == (300, 300, 600, 20)
 
 
+def test_what_is_unknown_of_one_class_does_not_tell_it_apart() -> None:
+    """A feature that a quarter of one class lacks: any number in its place would mark that class."""
+    first, second = _galaxies(400, 1), _galaxies(300, 2)
+    first.features[:100, 2] = np.nan
+    entry = _auc(first, second)
+    assert abs(entry["value"] - 0.5) < 0.09
+    assert (entry["n"], entry["left_out"]) == (300, 100)
+    first.features[:, 2] = np.nan
+    assert _auc(first, second)["status"] == "not measurable: fewer than 30"
+
+
 def test_a_planted_difference_is_found_at_its_size() -> None:
     """Two Gaussians a standard deviation apart have an AUC of 0.760."""
     entry = _auc(_galaxies(600, 1, shift=1.0), _galaxies(600, 2))

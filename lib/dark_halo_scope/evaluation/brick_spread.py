@@ -17,6 +17,11 @@ from dark_halo_scope.evaluation.realism_config import BrickSettings
 
 FloatArray = NDArray[np.float64]
 
+NOTE = (
+    "AUC of pairs of the bricks measured: the control of a galaxy counts once for each of its arcs, and once in all in "
+    "performance.json, whose AUROC differs."
+)
+
 
 def pair_scores(scores: pa.Table) -> tuple[pa.Table, FloatArray, FloatArray]:
     """Positives that have a control of the same task, (N,) their logits and (N,) their controls'.
@@ -51,8 +56,8 @@ def measure_bricks(
         rng: resamples and permutes.
 
     Returns:
-        counts, auc (all bricks together), std (number; `expected`: mean and central range of sampling alone, `p_value`,
-        one-sided), worst (names) and bricks (name -> number and `without`, the AUC of all other bricks).
+        counts, note, auc (all bricks together), std (number; `expected`: mean and central range of sampling alone,
+        `p_value`, one-sided), worst (names) and bricks (name -> number and `without`, the AUC of all other bricks).
     """
     rows, positive, control = pair_scores(scores)
     names, brick = np.unique(rows["brickname"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
@@ -85,6 +90,7 @@ def measure_bricks(
     tail = (1 - confidence) / 2
     return {
         "counts": counts,
+        "note": NOTE,
         "auc": evaluate(weighted_auc, a, b),
         "std": {
             "value": spread,

@@ -167,13 +167,15 @@ def held_out_auc(
         rng: chooses folds and resamples hosts.
 
     Returns:
-        A number with `negatives`, members of the second class, and `hosts` and `cells` of both. Its interval is from
-        resampling the hosts of the held-out scores: that of this probe, whose fit and folds are given.
+        A number with `negatives`, members of the second class, `hosts` and `cells` of both, and `left_out`, images of
+        either class with a feature that is no number. Its interval is from resampling the hosts of the held-out scores:
+        that of this probe, whose fit and folds are given.
     """
     scored = _held_out_scores(first, second, of_first, of_second, settings, rng)
     if isinstance(scored, str):
         return _described(not_measurable(len(first), scored), of_first, of_second)
     scores, fold = scored
+    known = fold >= 0
     interval = two_sample_bootstrap(
         auc_within(fold),
         scores[: len(first)],
@@ -184,7 +186,8 @@ def held_out_auc(
         settings.confidence,
     )
     value = _auc(scores, fold, len(first))
-    return _described(number(value, len(first), (interval.low, interval.high)), of_first, of_second)
+    entry = number(value, int(known[: len(first)].sum()), (interval.low, interval.high))
+    return _described(entry, of_first, of_second) | {"left_out": int((~known).sum())}
 
 
 def floor_auc(controls: Galaxies, found: Match, settings: RealismSettings, rng: np.random.Generator) -> dict[str, Any]:
@@ -225,26 +228,32 @@ def _held_out_scores(
     settings: ShortcutSettings,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, NDArray[np.intp]] | str:
-    """Scores and folds (N + M,) of the first class, then of the second; or why there are none."""
-    sizes = len(first), len(second)
-    if min(sizes) < settings.min_pairs:
+    """Scores and folds (N + M,) of the first class, then of the second; or why there are none.
+
+    An image with a feature that is no number is left out, fold -1: any number in its place would tell the classes apart
+    where one of them has more such images.
+    """
+    everything = np.concatenate([first, second]).astype(np.float64)
+    known: NDArray[np.bool_] = np.isfinite(everything).all(axis=1)
+    features, labels = everything[known], np.repeat([1, 0], (len(first), len(second)))[known]
+    cells = np.concatenate([of_first.cell, of_second.cell])[known]
+    if min(int(labels.sum()), int((1 - labels).sum())) < settings.min_pairs:
         return f"fewer than {settings.min_pairs}"
-    cells = np.concatenate([of_first.cell, of_second.cell])
-    labels = np.repeat([1, 0], sizes)
-    folds = min(settings.folds, len(np.unique(of_first.cell)), len(np.unique(of_second.cell)))
+    folds = min(settings.folds, *(len(np.unique(cells[labels == label])) for label in (0, 1)))
     if folds < 2:
         return "a class lies in one cell"
-    features = np.nan_to_num(np.concatenate([first, second]).astype(np.float64))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=int(rng.integers(2**31)))
     splits = list(splitter.split(features, labels, cells))
     if any(len(np.unique(labels[part])) < 2 for split in splits for part in split):
         return "a fold has one class only"
     # Small fits wait for their threads far longer than they compute where cores are shared.
     with threadpool_limits(limits=1):
-        scores = cross_val_predict(logistic_regression(), features, labels, cv=splits, method="decision_function")
-    fold = np.zeros(len(labels), dtype=np.intp)
+        found = cross_val_predict(logistic_regression(), features, labels, cv=splits, method="decision_function")
+    scores, fold = np.zeros(len(known)), np.full(len(known), -1, dtype=np.intp)
+    scores[known] = found
+    place = np.flatnonzero(known)
     for index, (_, held_out) in enumerate(splits):
-        fold[held_out] = index
+        fold[place[held_out]] = index
     return scores, fold
 
 
