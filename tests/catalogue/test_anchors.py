@@ -122,11 +122,24 @@ def test_only_lenses_known_from_nowhere_but_stress_lists_are_stress(survey, lens
 
 def test_stress_follows_from_references_and_lists() -> None:
     marks = AnchorSettings().stress_refs
-    catalogue = {"lists": ["catalogue"], "is_stress_list": False}
+    catalogue = {"lists": ["catalogue"], "is_stress_list": None}
     assert is_stress(row_of(refs=[SLACS], **catalogue), marks)
     assert not is_stress(row_of(refs=[SLACS, HUANG], **catalogue), marks)
     assert is_stress(row_of(is_stress_list=True), marks)
     assert not is_stress(row_of(), marks)
+    both = ["catalogue", "mine"]
+    assert is_stress(row_of(refs=[SLACS], lists=both, is_stress_list=True), marks)
+    assert not is_stress(row_of(refs=[SLACS], lists=both, is_stress_list=False), marks)
+    assert not is_stress(row_of(refs=[], lists=both, is_stress_list=True), marks)
+
+
+def test_a_lens_of_slacs_that_an_ordinary_list_has_too_is_no_stress(survey, lenses) -> None:
+    slacs = by_name(list_anchors(lenses, {}, survey, AnchorSettings())[0])["J-slacs"]
+    row = f"name,ra,dec\nagain,{slacs['ra']},{slacs['dec']}\n"
+    for stress in (False, True):
+        chosen = AnchorListSettings(name="mine", path="mine.csv", tier_scheme="own", stress=stress)
+        found = by_name(list_anchors(lenses, {"mine": row}, survey, AnchorSettings(lists=(chosen,)))[0])
+        assert found["J-slacs"]["stress"] == stress
 
 
 def test_a_users_list_joins_the_catalogues_within_two_arcsec(survey, lenses) -> None:

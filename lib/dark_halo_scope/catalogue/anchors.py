@@ -96,7 +96,7 @@ def catalogue_rows(lenses: pa.Table) -> list[Row]:
     return [
         {name: lens[name] for name in ("name", "names", "ra", "dec", "zlens", "grading", "refs", "discovery")}
         | {name: lens[name] for name in ("tier_grade", "theta_e_arcsec")}
-        | {"lens_type": lens["type"], "lists": [CATALOGUE], "tiers": {}, "is_stress_list": False}
+        | {"lens_type": lens["type"], "lists": [CATALOGUE], "tiers": {}, "is_stress_list": None}
         for lens in lenses.to_pylist()
     ]
 
@@ -168,17 +168,20 @@ def merge(rows: Sequence[Row], radius: float) -> tuple[list[Row], list[Row]]:
         for name in ("names", "refs", "lists"):
             first[name] = list(dict.fromkeys([*first[name], *row[name]]))
         first["tiers"] = row["tiers"] | {k: v for k, v in first["tiers"].items() if v is not None}
-        first["is_stress_list"] = first["is_stress_list"] and row["is_stress_list"]
+        # None of a catalogue's row: its references say what it is.
+        stress = [one["is_stress_list"] for one in (first, row) if one["is_stress_list"] is not None]
+        first["is_stress_list"] = all(stress) if stress else None
     return list(kept.values()), merged
 
 
 def is_stress(row: Row, stress_refs: Sequence[str]) -> bool:
     """Whether a lens is known from nowhere but stress lists: users' own, or references such as SLACS."""
-    if not row["refs"]:
+    if row["is_stress_list"] is False:
+        return False
+    if CATALOGUE not in row["lists"]:
         return bool(row["is_stress_list"])
-    by_refs = all(any(mark in ref for mark in stress_refs) for ref in row["refs"])
     # A catalogue's row that a user's stress list has too stays what its references make it.
-    return by_refs and (row["is_stress_list"] or CATALOGUE in row["lists"])
+    return bool(row["refs"]) and all(any(mark in ref for mark in stress_refs) for ref in row["refs"])
 
 
 def read_radii(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
