@@ -179,6 +179,79 @@ def test_a_single_failure_is_a_reason_of_its_row(server, answer, client):
     ]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>Down for maintenance</html>", good(size=SIZE + 1), good(scale=0.524)],
+    ids=["html", "size", "scale"],
+)
+def test_a_service_that_gives_no_cutouts_with_status_200_ends_a_list_too(server, answer, client, tmp_path, body):
+    server.answers = [answer(body=body)]
+    outcomes = []
+    with pytest.raises(
+        ServiceError, match=r"fails 3 times in a row \(.*\); cutouts so far are kept, run this step again"
+    ):
+        outcomes.extend(fetch_list(client, np.full(50, RA), np.full(50, DEC), SIZE))
+    assert [item.reason for item in outcomes] == ["the answer of the service was rejected"] * 2
+    assert len(server.times) == 3
+    assert cached(tmp_path) == []
+
+
+def test_failures_and_web_pages_add_up_and_what_is_not_asked_for_does_not_part_them(server, answer, client):
+    server.answers = [answer(403), answer(body=b"<html>"), answer(403)]
+    with pytest.raises(ServiceError, match="fails 3 times in a row"):
+        list(fetch_list(client, [RA, np.nan, RA, 400.0, RA], [DEC] * 5, SIZE))
+
+
+def one_band(band: str) -> bytes:
+    """A whole cutout that has no z, as headers tell it."""
+    return (
+        good()
+        .replace(b"BAND2   = 'z", b"BAND2   = '" + band.encode())
+        .replace(b"BANDS   = 'grz", b"BANDS   = 'gr" + band.encode())
+    )
+
+
+def empty_z() -> bytes:
+    image = np.ones((3, SIZE, SIZE), np.float32)
+    image[2] = 0
+    pixels = Mosaic(image, np.ones_like(image), np.zeros((SIZE, SIZE), np.int32))
+    return encode_cutout(pixels, target_header(RA, DEC, SIZE, PIXEL_SCALE), "dr10.1")
+
+
+def not_finite() -> bytes:
+    image = np.full((3, SIZE, SIZE), np.nan, np.float32)
+    pixels = Mosaic(image, np.ones_like(image), np.zeros((SIZE, SIZE), np.int32))
+    return encode_cutout(pixels, target_header(RA, DEC, SIZE, PIXEL_SCALE), "dr10.1")
+
+
+@pytest.mark.parametrize("fault", ["no coverage", "empty band", "missing band", "not finite"])
+def test_places_without_usable_images_never_end_a_list(server, answer, client, fault):
+    server.answers = [
+        {
+            "no coverage": answer(404),
+            "empty band": answer(body=empty_z()),
+            "missing band": answer(body=one_band("i")),
+            "not finite": answer(body=not_finite()),
+        }[fault]
+    ]
+    outcomes = list(fetch_list(client, [RA] * 8, [DEC] * 8, SIZE))
+    assert len({item.reason for item in outcomes}) == 1
+    assert [item.broken for item in outcomes] == [None] * 8
+
+
+def test_a_full_disk_under_temporary_files_is_said_to_be_full(server, answer, client, monkeypatch):
+    def refuses(path, *_):
+        return open("/dev/full", "wb", buffering=0)
+
+    monkeypatch.setattr(storage, "open", refuses, raising=False)
+    server.answers = [answer(body=good())]
+    with pytest.raises(storage.StorageError, match="the disk is full") as error:
+        list(fetch_list(client, [RA], [DEC], SIZE))
+    assert not isinstance(error.value, ServiceError)
+    assert "service" not in str(error.value)
+    assert len(server.times) == 1
+
+
 def test_a_disk_that_refuses_is_no_fault_of_the_service(server, answer, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     server.answers = [answer(body=good())]

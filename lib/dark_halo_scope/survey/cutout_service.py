@@ -91,14 +91,20 @@ class NoCutout:
     """Why a target has no usable cutout.
 
     by_service: a fault of the service, which another day may not have; otherwise a fact of the sky or of the list.
+    broken: what is wrong with an answer that is no cutout at all, or with getting one: such in a row stop a list.
     """
 
     reason: str
     by_service: bool = False
+    broken: str | None = None
 
 
 class OutsideFootprintError(BadInputError):
     """The service has no image of that place (404)."""
+
+
+class UnusablePixelsError(CorruptDataError):
+    """A cutout as it was asked for, but of bands or pixels that cannot be used: of that place, perhaps of its brick."""
 
 
 class ServiceError(StorageError):
@@ -188,7 +194,7 @@ def read_cutout(
         if plane is not None and plane.shape != image.shape[1:]:
             raise CorruptDataError(f"{where} has planes of {plane.shape} beside images of {image.shape[1:]} pixels.")
     if not np.isfinite(image).all():
-        raise CorruptDataError(f"{where} holds {int((~np.isfinite(image)).sum())} pixels that are not finite.")
+        raise UnusablePixelsError(f"{where} holds {int((~np.isfinite(image)).sum())} pixels that are not finite.")
     scale = _check_wcs(header, image.shape[-1], target, pixel_scale, where)
     return Cutout(
         image_3HW=image,
@@ -211,7 +217,7 @@ def _bands_of(cube: NDArray[Any], header: fits.Header, where: str) -> NDArray[np
         raise CorruptDataError(f"{where} holds {cube.dtype} of shape {cube.shape}, not a float32 cube (band, y, x).")
     missing = [band for band in BANDS if band not in names]
     if missing or len(names) != len(cube):
-        raise CorruptDataError(f"{where} has {len(cube)} planes of bands {names}, and g, r, z are needed.")
+        raise UnusablePixelsError(f"{where} has {len(cube)} planes of bands {names}, and g, r, z are needed.")
     return np.stack([cube[names.index(band)] for band in BANDS]).astype(np.float32)
 
 
@@ -370,6 +376,9 @@ class CutoutClient:
                     f"{self.settings.deadline_s:.0f} s ({error}); try again later."
                 ) from error
             except StorageError as error:
+                # Our own disk, on which the answer lands; what the network raises comes as _RetryError.
+                if isinstance(error.__cause__, OSError):
+                    raise
                 raise ServiceError(str(error)) from error
             except BadInputError as error:
                 # With a cause, the address could not even be asked for.
@@ -434,7 +443,8 @@ def fetch_cutout(
         return NoCutout("outside the footprint of the service")
     except CorruptDataError as error:
         _logger.warning("%s", error)
-        return NoCutout("the answer of the service was rejected", by_service=True)
+        broken = None if isinstance(error, UnusablePixelsError) else str(error)
+        return NoCutout("the answer of the service was rejected", by_service=True, broken=broken)
     reason = unusable(cutout, client.settings.max_zero_fraction)
     return cutout if reason is None else NoCutout(reason)
 
@@ -444,8 +454,10 @@ def fetch_list(
 ) -> Iterator[Cutout | NoCutout]:
     """The cutouts of many targets, one after another and in their order.
 
-    A target that the service fails to give in all attempts is passed over with a reason; so many in a row that the
-    service itself must be down end it. What came is in the cache: another run goes on from there.
+    A target that the service fails to give in all attempts, or for which it gives what is no cutout (a web page,
+    another size), is passed over with a reason; so many in a row that the service itself must be broken end it. Places without
+    images and cutouts with unusable bands or pixels are answers of a service that works. What came is in the cache:
+    another run goes on from there.
 
     Args:
         client: from `open_client`.
@@ -459,19 +471,24 @@ def fetch_list(
     """
     in_a_row = 0
     for ra_deg, dec_deg in zip(ra, dec, strict=True):
+        before = client.requests
         outcome: Cutout | NoCutout
         try:
             outcome = fetch_cutout(client, float(ra_deg), float(dec_deg), size)
-            in_a_row = 0
         except ServiceError as error:
+            _logger.warning("%s", error)
+            outcome = NoCutout("the service failed", by_service=True, broken=str(error))
+        broken = outcome.broken if isinstance(outcome, NoCutout) else None
+        if broken is not None:
             in_a_row += 1
             if in_a_row >= client.settings.max_failures_in_a_row:
                 raise ServiceError(
-                    f"The cutout service fails {in_a_row} times in a row ({error}); cutouts so far are kept, "
+                    f"The cutout service fails {in_a_row} times in a row ({broken}); cutouts so far are kept, "
                     "run this step again later."
-                ) from error
-            _logger.warning("%s", error)
-            outcome = NoCutout("the service failed", by_service=True)
+                )
+        elif client.requests > before:
+            # The cache, and a position that is none, say nothing of the service.
+            in_a_row = 0
         if progress is not None:
             progress.advance()
         yield outcome
