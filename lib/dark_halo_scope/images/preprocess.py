@@ -150,16 +150,16 @@ class Preprocess6CH(torch.nn.Module):
         Raises:
             BadInputError: not one finite mean and one positive deviation a band, or a normalisation that has none.
         """
-        values = np.array([mean_3, std_3], dtype=np.float64)
+        mean, std = np.asarray(mean_3, np.float64), np.asarray(std_3, np.float64)
         if not self.needs_statistics:
             raise BadInputError(f"The normalisation {self.settings.normalisation} has no statistics of training.")
-        if values.shape != (2, BANDS) or not np.isfinite(values).all() or (values[1] <= 0).any():
+        if not (mean.shape == std.shape == (BANDS,) and np.isfinite([mean, std]).all() and (std > 0).all()):
             raise BadInputError(
-                f"Statistics of training images must be a finite mean and a positive deviation a band, not "
-                f"{values.tolist()}; look for images that are constant or not finite."
+                "Statistics of training images must be a finite mean and a positive deviation a band, not "
+                f"{mean.tolist()} and {std.tolist()}; look for images that are constant or not finite."
             )
-        self.band_mean.copy_(torch.from_numpy(values[0]))
-        self.band_std.copy_(torch.from_numpy(values[1]))
+        self.band_mean.copy_(torch.from_numpy(mean))
+        self.band_std.copy_(torch.from_numpy(std))
         self._has_statistics = True
 
     @torch.no_grad()
