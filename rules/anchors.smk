@@ -36,6 +36,8 @@ rule fetch_cutouts:
         "logs/fetch_cutouts.log",
     benchmark:
         "benchmarks/fetch_cutouts.tsv"
+    # Where the workflow runs: compute nodes often have no internet, and only one process may ask a host at a time.
+    localrule: True
     conda:
         "../envs/spark.yaml"
     threads: 1

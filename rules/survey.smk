@@ -33,6 +33,8 @@ rule cache_coadds:
         "logs/cache_coadds/{dataset}.log",
     benchmark:
         "benchmarks/cache_coadds/{dataset}.tsv"
+    # Where the workflow runs: compute nodes often have no internet.
+    localrule: True
     conda:
         "../envs/spark.yaml"
     threads: 2
