@@ -234,7 +234,7 @@ def _held_out_scores(
     where one of them has more such images.
     """
     everything = np.concatenate([first, second]).astype(np.float64)
-    known: NDArray[np.bool_] = np.isfinite(everything).all(axis=1)
+    known = np.asarray(np.isfinite(everything).all(axis=1))
     features, labels = everything[known], np.repeat([1, 0], (len(first), len(second)))[known]
     cells = np.concatenate([of_first.cell, of_second.cell])[known]
     if min(int(labels.sum()), int((1 - labels).sum())) < settings.min_pairs:
