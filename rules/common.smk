@@ -58,13 +58,11 @@ def datasets_of(*sources: str) -> str:
 
 def finders() -> str:
     """Wildcard constraint: generations that learn from real images, and have no pairs to be gated on."""
-    names = [
-        name
-        for name, file in CONFIG.generations.items()
-        if file.dataset in CONFIG.datasets
-        and CONFIG.dataset(file.dataset).source == "real"
-    ]
-    return "|".join(names) or "(?!)"
+    return "|".join(filter(_is_finder, CONFIG.generations)) or "(?!)"
+
+
+def _is_finder(name: str) -> bool:
+    return CONFIG.dataset(CONFIG.generation(name).dataset).source == "real"
 
 
 def own_scores(split: str):
@@ -321,8 +319,23 @@ def target_artifacts() -> list[str]:
         path
         for name in targets.generations()
         if name in CONFIG.generations
+        and (not _is_finder(name) or name == CONFIG.survey.paper.finder)
         for path in measured([name], "best", *targets.needed(name))
     ]
+
+
+def shown_threshold(figure: str):
+    """Params function: the threshold that a figure of the generation shows, for its caption."""
+
+    def threshold(wildcards) -> str:
+        return getattr(CONFIG.generation(wildcards.generation), figure).threshold
+
+    return threshold
+
+
+def pixel_options(wildcards, input) -> str:
+    """Params function: where the pixels of real images come from, as options of the command line."""
+    return " ".join(f"--{name} {input[name]}" for name in pixels_of(wildcards))
 
 
 def paper_training_data(artifact: str) -> str:

@@ -169,9 +169,7 @@ rule cut_real_images:
         real=settings("dataset", "real"),
         quality=settings("dataset", "cutout_quality"),
         service=settings("survey", "cutouts"),
-        pixels=lambda wildcards, input: " ".join(
-            f"--{name} {input[name]}" for name in pixels_of(wildcards)
-        ),
+        pixels=pixel_options,
     message:
         "Cutting out the real images of {wildcards.dataset} (Spark: {resources.spark})"
     shell:

@@ -60,9 +60,7 @@ rule figure_finder_selection:
         runtime=10,
     params:
         settings=settings("generation", "figure_selection_function"),
-        threshold=lambda wildcards: CONFIG.generation(
-            wildcards.generation
-        ).figure_selection_function.threshold,
+        threshold=shown_threshold("figure_selection_function"),
     message:
         "Drawing the selection function of {wildcards.generation}"
     shell:
@@ -94,9 +92,7 @@ rule figure_ladder:
         runtime=10,
     params:
         settings=settings("generation", "figure_ladder"),
-        threshold=lambda wildcards: CONFIG.generation(
-            wildcards.generation
-        ).figure_ladder.threshold,
+        threshold=shown_threshold("figure_ladder"),
     message:
         "Drawing the realism ladder of {wildcards.generation}"
     shell:

@@ -18,6 +18,9 @@ class PaperSettings(Settings):
         max_length=7,
         description="generations whose ROC curves are drawn; seven colours are all that the colour-blind tell apart",
     )
+    finder: str | None = Field(
+        None, description="finder of real images whose targets are judged too; null: none, and none is trained for them"
+    )
 
 
 class SixChannelsSettings(Settings):

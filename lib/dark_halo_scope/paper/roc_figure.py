@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-_HEIGHT_MM, _LEFT_MM, _RIGHT_MM, _TOP_MM, _BOTTOM_MM, _GAP_MM = 76.0, 10.0, 3.0, 5.0, 9.0, 7.0
+_HEIGHT_MM, _LEFT_MM, _RIGHT_MM, _TOP_MM, _BOTTOM_MM, _GAP_MM = 82.0, 10.0, 3.0, 5.0, 15.0, 7.0
 # Each generation has a colour and a dash of its own, for those who print in grey; the last one has the first of these.
 _STYLES: tuple[tuple[str, Any], ...] = (
     ("blue", "-"),
@@ -149,8 +149,16 @@ def draw(generations: Sequence[Generation], settings: RocFigureSettings) -> "Fig
             panels[1].text(0.5, 0.5, f"fewer than {settings.min_anchors} known lenses", **options)
         note = f"fewer than {settings.min_false_positives} of {negatives} controls pass"
         panels[0].text(settings.lowest_fpr * 1.1, 0.985, note, fontsize=5.5, color=GREY, va="top")
-        options = {"frameon": True, "framealpha": 0.85, "edgecolor": "none"}
-        panels[0].legend(loc="lower right", handlelength=2.8, borderaxespad=0.6, **options)
+        # Below both panels: inside one it would hide curves, which differ from survey to survey.
+        figure.legend(
+            *panels[0].get_legend_handles_labels(),
+            loc="lower center",
+            ncol=len(generations),
+            frameon=False,
+            handlelength=2.8,
+            columnspacing=1.2,
+            borderaxespad=0.2,
+        )
     return figure
 
 
