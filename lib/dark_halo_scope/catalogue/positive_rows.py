@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -209,7 +210,8 @@ def _pairs(
     ra_N, dec_N = lenses["ra"].to_numpy(), lenses["dec"].to_numpy()
     ra_M, dec_M = galaxies["ra"].to_numpy(), galaxies["dec"].to_numpy()
     tree = cKDTree(unit_vectors(ra_M, dec_M))
-    near: Sequence[list[int]] = tree.query_ball_point(unit_vectors(ra_N, dec_N), chord(radius)).tolist()
+    # An array of lists, whatever scipy's stubs say.
+    near: Any = tree.query_ball_point(unit_vectors(ra_N, dec_N), chord(radius))
     lens_P = np.repeat(np.arange(len(near)), [len(found) for found in near])
     galaxy_P = np.array([number for found in near for number in found], dtype=np.int64)
     return lens_P, galaxy_P, separation(ra_N[lens_P], dec_N[lens_P], ra_M[galaxy_P], dec_M[galaxy_P])

@@ -116,9 +116,8 @@ def check(stamps: Manifest, paths: Sequence[Path], settings: TrainingGateSetting
         "weights": weights_gate(rows, settings),
     }
     few = {name: chosen[: settings.shortcuts.max_pairs] for name, chosen in of_class.items()}
-    reported = reported_gates(
-        *(read_sample(paths, table, few[name], size) for name in ("positives", "negatives")), settings
-    )
+    positives, negatives = (read_sample(paths, table, few[name], size) for name in ("positives", "negatives"))
+    reported = reported_gates(positives, negatives, settings)
     reasons, notes = refusals(critical, reported, settings)
     return {
         "stamps_sha256": stamps.sha256,

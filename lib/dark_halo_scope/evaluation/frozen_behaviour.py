@@ -70,6 +70,7 @@ def check_behaviour(frozen: Frozen, predict: Predict) -> None:
     if not worst <= tolerance:
         raise FrozenChangedError(
             f"{frozen.generation} answers otherwise than when it was frozen as {frozen.sha256[:NAME_DIGITS]}: the "
-            f"logit of a probe differs by {worst:.3g}, {tolerance:g} is allowed; its weights and settings are the same, so "
-            "that its code was changed: restore it, or freeze it again and measure its selection function anew."
+            f"logit of a probe differs by {worst:.3g}, {tolerance:g} is allowed. Its weights and settings are the "
+            "same, so that its code was changed: restore it, or freeze it again and measure its selection function "
+            "anew."
         )

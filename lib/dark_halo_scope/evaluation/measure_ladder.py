@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from dark_halo_scope.evaluation.features import feature_extractor
     from dark_halo_scope.evaluation.frozen_behaviour import check_behaviour
-    from dark_halo_scope.evaluation.ladder import measure_ladder, show
+    from dark_halo_scope.evaluation.ladder import Seen, measure_ladder, show
     from dark_halo_scope.evaluation.measure_realism import usable_lenses
     from dark_halo_scope.models.deploy import require_deployable
     from dark_halo_scope.models.device import resolve_device
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         extract = feature_extractor(model, preprocess, device, injected.batch, progress.advance)
         lenses = show(extract, split.positive[kept], split.rows.take(pa.array(kept)), settings.match)
         without = show(extract, bare, hosts.take(pa.array(places)), settings.match)
-        seen = {}
+        seen: dict[str, Seen] = {}
         for rung in RUNGS:
             of_rung = pc.equal(rows["rung"], rung)
             seen[rung] = show(extract, images[of_rung.to_numpy()], rows.filter(of_rung), settings.match)

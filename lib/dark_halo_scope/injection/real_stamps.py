@@ -153,7 +153,7 @@ def finished(row: Row, pixels: Pixels | CutoutError, path: PixelPath, job: RealJ
         return values | {"cutout_reason": reason}
     image = np.where(np.isfinite(pixels.image), pixels.image, np.float32(0.0))
     meta: dict[str, Value] = {name: _told(row[name], REAL_SCHEMA.field(name).type) for name in _META}
-    meta |= {"pixel_path": path} | found
+    meta |= {"pixel_path": path, **found}
     return values | {"cutout_ok": 1, "stamp_npz": encode_cutout(image, meta, job.stamps.npz_level)}
 
 

@@ -40,9 +40,7 @@ def compile_paper(source: Path) -> bytes:
                 command, cwd=copy, capture_output=True, timeout=_SECONDS, env=os.environ | _EPOCH, check=False
             )
         except subprocess.TimeoutExpired:
-            raise BadInputError(
-                f"LaTeX did not finish {source} within {_SECONDS} s."
-            ) from None
+            raise BadInputError(f"LaTeX did not finish {source} within {_SECONDS} s.") from None
         made = copy / source.with_suffix(".pdf").name
         if done.returncode or not made.is_file():
             output = done.stdout.decode(errors="replace").splitlines()
