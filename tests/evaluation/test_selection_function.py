@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import beta
 
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.files import read_json
@@ -20,7 +21,7 @@ from dark_halo_scope.evaluation.freeze import FrozenChangedError, load_frozen
 from dark_halo_scope.evaluation.recovered import found_by, read_recovered
 from dark_halo_scope.evaluation.selection_config import SelectionFunctionSettings
 from dark_halo_scope.evaluation.selection_export import read_parquet
-from dark_halo_scope.evaluation.selection_function import tabulate
+from dark_halo_scope.evaluation.selection_function import share_of, tabulate
 
 from .recovery_files import FAMILIES, RANGES, THRESHOLDS, draw_recovery, true_logit, write_frozen, write_recovery
 
@@ -222,6 +223,12 @@ def test_weights_give_the_completeness_under_the_prior() -> None:
     assert drawn.low < true["p0.5"].mean() < drawn.high
     assert prior.high < drawn.low, "most lenses have faint arcs, and those are missed"
     assert prior.high - prior.low > drawn.high - drawn.low, "unequal weights are worth fewer injections"
+
+
+def test_half_a_draw_that_was_found_bounds_a_cell_by_less_than_a_whole_one() -> None:
+    half, whole = (share_of(np.array([k]), np.array([10.0]), np.array([10.0]), 0.95) for k in (0.5, 1.0))
+    assert 0 < half.low[0] < whole.low[0]
+    assert half.low[0] == pytest.approx(beta.ppf(0.025, 0.5, 10.5))
 
 
 def test_families_share_draws_and_their_rows_count_as_one() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, stats
 
 from dark_halo_scope.evaluation.completeness_config import AXES
@@ -164,19 +164,19 @@ def cell_rows(cells: Cells, edges: Edges, min_cell: int, confidence: float) -> l
     return rows
 
 
-def fractional_interval(successes: FloatArray, trials: FloatArray, confidence: float) -> tuple[FloatArray, FloatArray]:
-    """(M,), (M,) bounds of Clopper & Pearson's interval for counts that are no integers, by the same beta quantiles.
+def fractional_interval(successes: ArrayLike, trials: ArrayLike, confidence: float) -> tuple[FloatArray, FloatArray]:
+    """Bounds of Clopper & Pearson's interval for counts that are no integers, by the same beta quantiles.
 
     Args:
-        successes: (M,), rounded into the range of `trials`.
-        trials: (M,), not negative; 0 trials give [0, 1].
+        successes: any shape; what rounding puts outside the range of `trials` is moved into it.
+        trials: of the same shape, not negative; 0 trials give [0, 1].
         confidence: coverage that whole counts would have at least.
     """
-    tail, k = (1 - confidence) / 2, np.clip(successes, 0, trials)
-    low, high = np.zeros(len(k)), np.ones(len(k))
-    some, rest = k > 0, k < trials
-    low[some] = stats.beta.ppf(tail, k[some], trials[some] - k[some] + 1)
-    high[rest] = stats.beta.ppf(1 - tail, k[rest] + 1, trials[rest] - k[rest])
+    tail, n = (1 - confidence) / 2, np.asarray(trials, dtype=float)
+    k = np.clip(np.asarray(successes, dtype=float), 0, n)
+    some, rest = k > 0, k < n
+    low = np.where(some, stats.beta.ppf(tail, np.where(some, k, 1), n - k + 1), 0.0)
+    high = np.where(rest, stats.beta.ppf(1 - tail, k + 1, np.where(rest, n - k, 1)), 1.0)
     return low, high
 
 

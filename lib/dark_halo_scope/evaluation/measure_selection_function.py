@@ -17,10 +17,9 @@ from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.files import sha256_file, write_text
 from dark_halo_scope.core.manifest import Manifest, load_manifest, write_result
-from dark_halo_scope.evaluation.completeness import Sky
+from dark_halo_scope.evaluation.completeness import Sky, fractional_interval
 from dark_halo_scope.evaluation.completeness_config import AXES
 from dark_halo_scope.evaluation.freeze import Frozen, FrozenChangedError, check_measured_with, require_frozen
-from dark_halo_scope.evaluation.intervals import clopper_pearson
 from dark_halo_scope.evaluation.measure_completeness import (
     SURFACE_COLUMNS,
     cell_columns,
@@ -122,7 +121,7 @@ def measure_all(
         for entries in by_threshold.values():
             for entry in entries:
                 if entry["value"] is not None:
-                    low, high = clopper_pearson(entry["k"] / shared, entry["n"] / shared, settings.confidence)
+                    low, high = fractional_interval(entry["k"] / shared, entry["n"] / shared, settings.confidence)
                     entry["interval"] = [float(low), float(high)]
     overall = {ALL: whole["overall"], **{name: part["overall"] for name, part in apart.items()}}
     result = {
@@ -138,12 +137,12 @@ def _share_draws(row: dict[str, Any], shared: float, confidence: float) -> None:
     """Give a cell of all families the interval of its draws: families share them."""
     if not row["n"]:
         return
-    low, high = clopper_pearson(row["k"] / shared, row["n"] / shared, confidence)
+    low, high = fractional_interval(row["k"] / shared, row["n"] / shared, confidence)
     row |= {"low": float(low), "high": float(high)}
     worth = row["n_effective"] / shared
     row["n_effective"] = worth
     if row["weighted_value"] is not None:
-        low, high = clopper_pearson(np.clip(row["weighted_value"] * worth, 0, worth), worth, confidence)
+        low, high = fractional_interval(row["weighted_value"] * worth, worth, confidence)
         row |= {"weighted_low": float(low), "weighted_high": float(high)}
 
 

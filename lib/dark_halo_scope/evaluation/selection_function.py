@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dark_halo_scope.evaluation.completeness import Edges, Injections, Sky, bin_of
+from dark_halo_scope.evaluation.completeness import Edges, Injections, Sky, bin_of, fractional_interval
 from dark_halo_scope.evaluation.completeness_config import AXES
-from dark_halo_scope.evaluation.intervals import FloatArray, clopper_pearson
+from dark_halo_scope.evaluation.intervals import FloatArray
 from dark_halo_scope.evaluation.recovered import Recovered
 
 #: What the rows of all families together are called.
@@ -64,7 +64,7 @@ def share_of(found: FloatArray, total: FloatArray, worth: FloatArray, confidence
     """
     known = np.asarray(total) > 0
     value = np.divide(found, total, out=np.full(np.shape(total), np.nan), where=known)
-    low, high = clopper_pearson(np.clip(np.nan_to_num(value) * worth, 0, worth), worth, confidence)
+    low, high = fractional_interval(np.nan_to_num(value) * worth, worth, confidence)
     return Share(value, np.where(known, low, np.nan), np.where(known, high, np.nan), worth)
 
 
