@@ -44,6 +44,8 @@ rule fetch_cutouts:
     resources:
         mem_mb=2000,
         runtime=720,
+        # No param: results do not depend on it.
+        asking=settings("survey", "asking"),
     params:
         settings=settings("survey", "cutouts"),
     message:
@@ -51,4 +53,5 @@ rule fetch_cutouts:
     # The cache lies outside of `output:`, which Snakemake deletes before a rerun.
     shell:
         "exec python -m dark_halo_scope.images.fetch_cutouts --list {input.anchors} --survey {input.survey}"
-        " --settings {params.settings:q} --cache results/anchors/cutout_cache --output {output} 2> >(tee {log} >&2)"
+        " --settings {params.settings:q} --asking {resources.asking:q} --cache results/anchors/cutout_cache"
+        " --output {output} 2> >(tee {log} >&2)"

@@ -164,6 +164,8 @@ rule cut_real_images:
         spark="local",
         mem_mb=6000,
         runtime=1440,
+        # No param: results do not depend on it.
+        asking=settings("survey", "asking"),
     params:
         settings=settings("dataset", "stamps"),
         real=settings("dataset", "real"),
@@ -176,6 +178,7 @@ rule cut_real_images:
         "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.injection.cut_real --"
         " --manifest {input.manifest} {params.pixels}"
         " --real-settings {params.real:q} --quality-settings {params.quality:q} --service-settings {params.service:q}"
+        " --asking {resources.asking:q}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 

@@ -1,6 +1,7 @@
 """A user's own list is scored in one command: as training's images were, nothing dropped, nothing guessed."""
 
 import json
+import sys
 from pathlib import Path
 
 import fitsio
@@ -13,12 +14,14 @@ from astropy.io import fits
 
 import tiny_survey
 from brick_scene import BRICK, brick_wcs, planes, write_brick
+from dark_halo_scope.core.config import validate
 from dark_halo_scope.core.errors import BadInputError, ConfigError, StorageError
 from dark_halo_scope.core.files import read_json, write_json
 from dark_halo_scope.core.manifest import attempt, load_manifest, provenance_path, verified_path
 from dark_halo_scope.evaluation import predict, score_anchors
 from dark_halo_scope.evaluation.calibration import Isotonic, Platt, calibrators_record
 from dark_halo_scope.evaluation.coordinate_list import duplicate_of, read_coordinates
+from dark_halo_scope.evaluation.predict_config import PUBLIC_SERVICE, PredictSettings
 from dark_halo_scope.images.cutouts import Stored, write_cutouts
 from dark_halo_scope.models.weights import load_model, save_model
 from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
@@ -29,7 +32,7 @@ from dark_halo_scope.survey.description import load_survey
 from . import toys
 from .packed_files import write_model
 
-LOCAL = ["--settings", '{"cutouts": {"service": "embedded", "interval_s": 0}}']
+LOCAL = ["--settings", '{"cutouts": {"service": "embedded"}}']
 PSFSIZE, PSFDEPTH = 1.3, 24.2
 MEAN = (1.25, 24.0)
 
@@ -158,11 +161,11 @@ def test_a_list_of_which_nothing_can_be_scored_comes_out_with_its_reasons(
 ) -> None:
     table = score_coords("ra,dec\nx,y\n10,60\n")
     assert table["reason"].to_pylist() == ["position is not a number in degrees", "outside the survey's bricks"]
-    assert "0 of 2 rows scored" in caplog.text
+    assert "0 of 2 rows scored; others: outside the survey's bricks: 1; position is not a number" in caplog.text
 
 
 def test_a_batch_is_only_a_batch(here: Path) -> None:
-    alone = score_coords(good_list(), "--settings", '{"batch": 1, "cutouts": {"service": "embedded", "interval_s": 0}}')
+    alone = score_coords(good_list(), "--settings", '{"batch": 1, "cutouts": {"service": "embedded"}}')
     together = score_coords(good_list())
     np.testing.assert_allclose(alone["logit"].to_numpy(), together["logit"].to_numpy(), atol=1e-5)
 
@@ -170,7 +173,7 @@ def test_a_batch_is_only_a_batch(here: Path) -> None:
 def test_a_list_is_scored_as_anchors_are_to_the_bit(here: Path) -> None:
     mine = score_coords(good_list())
     rows = mine.select(["name", "ra", "dec", "psfsize_r", "psfdepth_r"])
-    service = CutoutServiceSettings(interval_s=0)
+    service = CutoutServiceSettings()
     with open_client(service, load_survey(Path("survey/survey.json"))) as client:
         images = [client.fetch(ra, dec, toys.SIZE).image_3HW for ra, dec in GOOD]
     with attempt(Path("cutouts.json"), "cutouts", "dark_halo_scope.images.fetch_cutouts", {}, []) as work:
@@ -246,7 +249,7 @@ def test_a_service_that_is_down_stops_the_run_and_what_came_is_kept(
         asked.append(path)
         return answer(server, path, fault) if len(asked) <= 1 else (500, b"")
 
-    once = '{"cutouts": {"service": "embedded", "interval_s": 0, "attempts": 1, "max_failures_in_a_row": 2}}'
+    once = '{"asking": {"attempts": 1, "max_failures_in_a_row": 2}}'
     monkeypatch.setattr(CutoutServer, "answer", fails_later)
     with pytest.raises(StorageError, match="run this step again later"):
         score_coords(good_list(), "--settings", once)
@@ -254,6 +257,34 @@ def test_a_service_that_is_down_stops_the_run_and_what_came_is_kept(
     monkeypatch.setattr(CutoutServer, "answer", lambda *given: asked.append("again") or answer(*given))
     score_coords(good_list())
     assert asked.count("again") == 2
+
+
+def test_a_list_of_which_the_service_gave_nothing_is_an_error_and_writes_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("scores.csv").write_text("of an earlier run")
+    monkeypatch.setattr(CutoutServer, "answer", lambda *_: (200, b"<html>Down for maintenance</html>"))
+    two_rows = "ra,dec\n" + "".join(f"{ra},{dec}\n" for ra, dec in GOOD[:2]) + "10,60\n"
+    with pytest.raises(
+        StorageError, match=r"All 2 cutouts failed by fault of the service .*rejected: 2.*run this again"
+    ):
+        score_coords(two_rows)
+    assert Path("scores.csv").read_text() == "of an earlier run"
+
+
+def test_one_cutout_of_a_service_that_otherwise_fails_makes_a_list(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, asked = CutoutServer.answer, []
+
+    def fails_later(server: CutoutServer, path: str, fault: str) -> tuple[int, bytes]:
+        asked.append(path)
+        return answer(server, path, fault) if len(asked) <= 1 else (200, b"<html>Down for maintenance</html>")
+
+    monkeypatch.setattr(CutoutServer, "answer", fails_later)
+    table = score_coords(good_list())
+    assert [reason or None for reason in table["reason"].to_pylist()] == [
+        None,
+        *["the answer of the service was rejected"] * 2,
+    ]
 
 
 def test_calibrated_and_survey_probabilities_are_added(here: Path) -> None:
@@ -308,6 +339,48 @@ def test_positions_without_a_survey_and_outputs_without_a_format_are_refused(her
         run("--coords", "list.csv")
     with pytest.raises(BadInputError, match=r"\.csv or \.parquet"):
         run("--coords", "list.csv", "--survey", "survey/survey.json", output="scores.txt")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--coords", "ragged.csv", "--survey", "survey/survey.json"], "line 2 has 3 cells"),
+        (["--coords", "gone.csv", "--survey", "survey/survey.json"], "gone.csv does not exist"),
+        (["--coords", "taken.csv", "--survey", "survey/survey.json"], "columns named score"),
+        (["--images", "gone.fits"], "gone.fits does not exist"),
+        (["--images", "a.fits", "--calibration", "gone.json"], "correct --calibration"),
+        (["--images", "a.fits", "--model", "gone.json"], "correct --model"),
+    ],
+)
+def test_what_is_given_is_looked_at_before_torch_is_loaded(
+    here: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], sentence: str
+) -> None:
+    Path("ragged.csv").write_text("ra,dec\n1,2,3\n")
+    Path("taken.csv").write_text("ra,dec,score\n1,2,3\n")
+    # An import of it fails.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(BadInputError, match=sentence):
+        run(*options)
+
+
+@pytest.mark.parametrize(
+    ("cutouts", "embedded", "service"),
+    [
+        (None, True, "embedded"),
+        (None, False, PUBLIC_SERVICE),
+        ({"layer": "ls-dr9"}, True, "embedded"),
+        ({"layer": "ls-dr9"}, False, PUBLIC_SERVICE),
+        ({"service": "embedded"}, False, "embedded"),
+        ({"service": "https://mirror.example"}, False, "https://mirror.example"),
+        ({"service": "https://mirror.example"}, True, "https://mirror.example"),
+    ],
+)
+def test_part_of_the_service_s_settings_does_not_choose_another_service(
+    cutouts: dict[str, str] | None, embedded: bool, service: str
+) -> None:
+    settings = validate(PredictSettings, {"cutouts": cutouts}, "it").service(embedded)
+    assert settings.service == service
+    assert settings.layer == (cutouts or {}).get("layer", "ls-dr10-south")
 
 
 def test_how_scores_were_made_is_recorded_beside_them(here: Path) -> None:

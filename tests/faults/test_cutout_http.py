@@ -10,7 +10,7 @@ import pytest
 
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.errors import CorruptDataError
-from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
+from dark_halo_scope.survey.cutout_config import AskingSettings, CutoutServiceSettings
 from dark_halo_scope.survey.cutout_server import encode_cutout
 from dark_halo_scope.survey.cutout_service import (
     Cutout,
@@ -26,7 +26,8 @@ from dark_halo_scope.survey.resample import Mosaic, target_header
 pytestmark = pytest.mark.usefixtures("impatient")
 
 RA, DEC, SIZE = 150.25, -10.5, 16
-SETTINGS = CutoutServiceSettings(interval_s=0)
+SETTINGS = CutoutServiceSettings()
+ASKING = AskingSettings().without_pauses()
 
 
 def good(size: int = SIZE, scale: float = PIXEL_SCALE, ra: float = RA) -> bytes:
@@ -37,7 +38,7 @@ def good(size: int = SIZE, scale: float = PIXEL_SCALE, ra: float = RA) -> bytes:
 
 @pytest.fixture
 def client(server, tmp_path):
-    made = CutoutClient(SETTINGS, server.url, tmp_path / "cache")
+    made = CutoutClient(SETTINGS, server.url, tmp_path / "cache", asking=ASKING)
     yield made
     made.close()
 
@@ -61,7 +62,7 @@ def test_the_wait_that_a_server_asks_for_is_capped(server, answer, client, monke
 
 def test_threads_and_clients_ask_one_host_one_at_a_time(server, answer):
     server.answers = [answer(body=good(), hang_s=0.05)]
-    clients = [CutoutClient(SETTINGS, server.url) for _ in range(4)]
+    clients = [CutoutClient(SETTINGS, server.url, asking=ASKING) for _ in range(4)]
     threads = [threading.Thread(target=client.fetch, args=(RA, DEC, SIZE)) for client in clients]
     for thread in threads:
         thread.start()
@@ -104,13 +105,13 @@ def test_a_lasting_fault_ends_after_bounded_attempts_and_leaves_the_cache_clean(
     ]
     with pytest.raises(ServiceError, match="cannot be fetched in 5 attempts"):
         client.fetch(RA, DEC, SIZE)
-    assert len(server.times) == SETTINGS.attempts
+    assert len(server.times) == ASKING.attempts
     assert cached(tmp_path) == []
 
 
 def test_there_is_a_deadline(server, answer, tmp_path):
     server.answers = [answer(500)]
-    client = CutoutClient(CutoutServiceSettings(interval_s=0, attempts=20, deadline_s=0.3), server.url)
+    client = CutoutClient(SETTINGS, server.url, asking=AskingSettings(attempts=20, deadline_s=0.3).without_pauses())
     start = time.monotonic()
     with pytest.raises(ServiceError):
         client.fetch(RA, DEC, SIZE)
@@ -255,7 +256,7 @@ def test_a_full_disk_under_temporary_files_is_said_to_be_full(server, answer, cl
 def test_a_disk_that_refuses_is_no_fault_of_the_service(server, answer, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     server.answers = [answer(body=good())]
-    client = CutoutClient(SETTINGS, server.url, tmp_path / "cache")
+    client = CutoutClient(SETTINGS, server.url, tmp_path / "cache", asking=ASKING)
     with pytest.raises(storage.StorageError) as error:
         list(fetch_list(client, [RA], [DEC], SIZE))
     client.close()

@@ -27,7 +27,7 @@ from dark_halo_scope.survey.names import coadd_file, products
 from tiny_survey import field_rows, write_survey
 
 SIZE = 32
-SETTINGS = json.dumps({"size": SIZE, "interval_s": 0})
+SETTINGS = json.dumps({"size": SIZE})
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_one_flipped_byte_is_an_error_that_names_the_file(
 def test_a_service_that_fails_on_the_way_is_asked_again(survey_json: Path, list_csv: Path, tmp_path: Path) -> None:
     faults = ["429:1", "500", "truncated"]
     with CutoutServer(load_survey(survey_json), faults=faults) as server:
-        settings = json.dumps({"size": SIZE, "service": server.url, "interval_s": 0.1})
+        settings = json.dumps({"size": SIZE, "service": server.url})
         _, rows = open_cutouts(fetch(survey_json, list_csv, tmp_path / "cutouts.json", settings))
     assert rows["cutout_ok"].to_pylist() == [True, True, False, False, False]
     # Four targets and three faults.
@@ -148,12 +148,28 @@ def test_a_service_that_fails_on_the_way_is_asked_again(survey_json: Path, list_
     assert rows["cutout_url"][0].as_py() == f"{server.url}{server.requests[0]}"
 
 
+def test_how_politely_a_service_is_asked_is_in_no_result(survey_json: Path, list_csv: Path, tmp_path: Path) -> None:
+    ways = {"calm": {"interval_s": 0.2, "user_agent": "me@here.example"}, "brisk": {"interval_s": 0.1, "attempts": 2}}
+    results = {}
+    with CutoutServer(load_survey(survey_json)) as server:
+        settings = json.dumps({"size": SIZE, "service": server.url})
+        for name, way in ways.items():
+            output = tmp_path / name / "cutouts.json"
+            options = ["--list", str(list_csv), "--survey", str(survey_json), "--settings", settings]
+            main([*options, "--asking", json.dumps(way), "--output", str(output)])
+            manifest = load_manifest(output)
+            results[name] = (manifest.sha256, manifest.facts)
+        assert "me@here.example" in server.user_agents[0]
+    assert results["calm"] == results["brisk"]
+    assert not any(b"me@here" in path.read_bytes() for path in tmp_path.glob("calm/**/*.json"))
+
+
 @pytest.mark.parametrize("fault", ["html", "wrong_size", "wrong_scale"])
 def test_too_many_faults_of_the_service_publish_nothing(
     survey_json: Path, list_csv: Path, tmp_path: Path, fault: str
 ) -> None:
     with CutoutServer(load_survey(survey_json), faults=[fault]) as server:
-        settings = {"size": SIZE, "service": server.url, "interval_s": 0.1}
+        settings = {"size": SIZE, "service": server.url}
         with pytest.raises(StorageError, match="1 of 5 cutouts failed by fault of the service"):
             fetch(survey_json, list_csv, tmp_path / "cutouts.json", json.dumps(settings))
         assert not (tmp_path / "cutouts.json").exists()
@@ -161,14 +177,14 @@ def test_too_many_faults_of_the_service_publish_nothing(
         before = len(server.requests)
         fetch(survey_json, list_csv, tmp_path / "cutouts.json", json.dumps(settings))
         assert len(server.requests) - before == 2
-    some = {"size": SIZE, "interval_s": 0, "max_failed": 0.2}
+    some = {"size": SIZE, "max_failed": 0.2}
     fetch(survey_json, list_csv, tmp_path / "cutouts.json", json.dumps(some))
 
 
 def test_a_password_in_the_services_address_is_in_no_result(survey_json: Path, list_csv: Path, tmp_path: Path) -> None:
     with CutoutServer(load_survey(survey_json)) as server:
         address = server.url.replace("http://", "http://me:canary-0123456789@")
-        settings = json.dumps({"size": SIZE, "service": address, "interval_s": 0.1})
+        settings = json.dumps({"size": SIZE, "service": address})
         _, rows = open_cutouts(fetch(survey_json, list_csv, tmp_path / "results" / "cutouts.json", settings))
     assert "/viewer/fits-cutout?ra=" in rows["cutout_url"][0].as_py()
     written = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]

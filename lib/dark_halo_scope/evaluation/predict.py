@@ -10,6 +10,7 @@ on.
 
 import argparse
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
-from dark_halo_scope.core.errors import BadInputError, ConfigError, CorruptDataError
+from dark_halo_scope.core.errors import BadInputError, ConfigError, CorruptDataError, StorageError
 from dark_halo_scope.core.files import atomic_path, read_json
 from dark_halo_scope.core.locks import lock, lock_path
 from dark_halo_scope.core.manifest import scratch_directory, write_provenance
@@ -57,6 +58,9 @@ MODULE = "dark_halo_scope.evaluation.predict"
 
 #: One image of (3, H, W) nanomaggies per pixel, or why there is none; and what to know of it.
 Pixels = tuple[NDArray[np.float32] | None, str | None, tuple[str, ...]]
+
+PROBABILITIES = ("p_platt", "p_survey")
+"""Columns that a calibration adds."""
 
 _logger = logging.getLogger(__name__)
 
@@ -94,10 +98,25 @@ def file_pixels(paths: Sequence[Path], size: int, max_zero_fraction: float) -> I
             yield image_3HW, reason, own.flags
 
 
-def service_pixels(outcomes: Iterator[Cutout | NoCutout]) -> Iterator[Pixels]:
-    """What the cutout service gave."""
+def service_pixels(outcomes: Iterator[Cutout | NoCutout], failed: Counter[str]) -> Iterator[Pixels]:
+    """What the cutout service gave; `failed` is filled with reasons that are its fault -> how many."""
     for outcome in outcomes:
+        if isinstance(outcome, NoCutout) and outcome.by_service:
+            failed[outcome.reason] += 1
         yield (None, outcome.reason, ()) if isinstance(outcome, NoCutout) else (outcome.image_3HW, None, ())
+
+
+def refuse_failed_service(failed: Counter[str], asked: int) -> None:
+    """A list of which the service gave nothing has no scores, however short it is.
+
+    Raises:
+        StorageError: each of the `asked` cutouts failed by fault of the service.
+    """
+    if asked and failed.total() == asked:
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in sorted(failed.items()))
+        raise StorageError(
+            f"All {asked} cutouts failed by fault of the service ({reasons}); nothing is written, run this again later."
+        )
 
 
 def predict_batches(
@@ -175,7 +194,7 @@ def calibrated(path: Path | None, model_sha256: str, prevalence: float) -> dict[
         return apply_calibration(logits, calibration, "platt", prevalence)
 
     platt(np.zeros(1))  # before anything is fetched
-    return {"p_platt": platt, "p_survey": survey}
+    return dict(zip(PROBABILITIES, (platt, survey), strict=True))
 
 
 def _condition(text: str) -> tuple[str, float]:
@@ -238,8 +257,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.coords is not None and arguments.survey is None:
         raise ConfigError("A list of positions needs --survey: cutouts, PSF and depth come from its bricks.")
     check_suffix(arguments.output)
+    for name in ("model", "calibration"):
+        path = getattr(arguments, name)
+        if path is not None and not path.is_file():
+            raise BadInputError(f"{path} is not there; correct --{name}.")
     survey = None if arguments.survey is None else load_survey(arguments.survey)
+    files = [] if arguments.images is None else list_images(arguments.images)
+    request = image_request(files) if arguments.coords is None else coordinate_request(arguments.coords)
+    made = ["logit", "score", *(PROBABILITIES if arguments.calibration else ()), "brickname", "flags", "reason"]
+    refuse_taken_columns(request.rows, made, str(arguments.coords or "The list of images"))
 
+    # After the list: they take seconds to load, and a mistyped name none to find.
     import torch
 
     from dark_halo_scope.models.deploy import require_deployable
@@ -252,10 +280,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, preprocess, card = load_model(arguments.model)
     require_deployable(preprocess.settings, arguments.model)
     probabilities = calibrated(arguments.calibration, card["weights"]["sha256"], settings.survey_prevalence)
-    files = [] if arguments.images is None else list_images(arguments.images)
-    request = image_request(files) if arguments.coords is None else coordinate_request(arguments.coords)
-    made = ["logit", "score", *probabilities, "brickname", "flags", "reason"]
-    refuse_taken_columns(request.rows, made, str(arguments.coords or "The list of images"))
     conditions = _conditions(
         request, survey, arguments, settings, model.settings.meta_columns, model.meta_mean.tolist()
     )
@@ -264,7 +288,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         stack.enter_context(lock(lock_path(arguments.output)))
         progress = stack.enter_context(Progress(len(request), "Scoring a list (rows)"))
-        pixels = _pixels(stack, request, files, survey, preprocess.size, arguments, settings)
+        failed: Counter[str] = Counter()
+        asked = sum(reason is None for reason in request.reasons)
+        pixels = _pixels(stack, request, files, survey, preprocess.size, arguments, settings, failed)
         target = stack.enter_context(atomic_path(arguments.output))
         with TableWriter(target, arguments.output.suffix == ".parquet") as writer:
             for table in predict_batches(
@@ -272,6 +298,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ):
                 writer.write(table)
                 progress.advance(table.num_rows)
+        refuse_failed_service(failed, asked)
         inputs = [
             path
             for path in (arguments.model, arguments.coords, arguments.survey, arguments.calibration)
@@ -311,14 +338,15 @@ def _pixels(
     size: int,
     arguments: argparse.Namespace,
     settings: PredictSettings,
+    failed: Counter[str],
 ) -> Iterator[Pixels]:
     service = settings.service(survey is not None and survey.embedded)
     if arguments.coords is None:
         return file_pixels(files, size, service.max_zero_fraction)
     cache = arguments.cache or scratch_directory() / "cutouts"
-    client = stack.enter_context(open_client(service, survey, cache))
+    client = stack.enter_context(open_client(service, survey, cache, settings.asking))
     wanted = np.array([reason is None for reason in request.reasons], dtype=bool)
-    return service_pixels(fetch_list(client, request.ra[wanted], request.dec[wanted], size))
+    return service_pixels(fetch_list(client, request.ra[wanted], request.dec[wanted], size), failed)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from dark_halo_scope.core.config import Settings
-from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
+from dark_halo_scope.survey.cutout_config import AskingSettings, CutoutServiceSettings
 
 PUBLIC_SERVICE = "https://www.legacysurvey.org"
 
@@ -20,12 +20,19 @@ class PredictSettings(Settings):
     )
     cutouts: CutoutServiceSettings | None = Field(
         default=None,
-        description="the cutout service; null: a local one where the survey is embedded, else the public one",
+        description="the cutout service; without `service`, a local one where the survey is embedded, else the public",
+    )
+    asking: AskingSettings = Field(
+        default=AskingSettings(), description="how politely the service is asked: your address, pauses, attempts"
     )
 
     def service(self, embedded: bool) -> CutoutServiceSettings:
-        """The service to ask."""
-        if self.cutouts is not None:
-            return self.cutouts
-        # A server of our own needs no pause between requests.
-        return CutoutServiceSettings(interval_s=0) if embedded else CutoutServiceSettings(service=PUBLIC_SERVICE)
+        """The service to ask: the one that is named, else a local one over an embedded survey, else the public one.
+
+        Args:
+            embedded: whether the survey is.
+        """
+        given = self.cutouts or CutoutServiceSettings()
+        if embedded or "service" in given.model_fields_set:
+            return given
+        return given.model_copy(update={"service": PUBLIC_SERVICE})

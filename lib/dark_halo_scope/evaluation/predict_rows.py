@@ -169,9 +169,9 @@ def _nullable(values: NDArray[np.float64]) -> pa.Array:
 def summary(reasons: Sequence[str | None]) -> str:
     """How many rows were scored, and why the others were not."""
     counts = Counter(reason for reason in reasons if reason is not None)
-    left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    left_out = "; ".join(f"{reason}: {count}" for reason, count in sorted(counts.items()))
     total = len(reasons)
-    return f"{total - counts.total()} of {total} rows scored" + (f"; not scored: {left_out}" if left_out else "")
+    return f"{total - counts.total()} of {total} rows scored" + (f"; others: {left_out}" if left_out else "")
 
 
 def check_suffix(path: Path) -> None:

@@ -20,7 +20,7 @@ from dark_halo_scope.core.manifest import attempt, load_manifest, verified_paths
 from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.core.redaction import redact
 from dark_halo_scope.images.cutouts import KIND, Stored, write_cutouts
-from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
+from dark_halo_scope.survey.cutout_config import AskingSettings, CutoutServiceSettings
 from dark_halo_scope.survey.cutout_service import CutoutClient, NoCutout, fetch_list, open_client, position_reason
 from dark_halo_scope.survey.description import load_survey
 from dark_halo_scope.survey.names import BANDS, PIXEL_SCALE
@@ -121,14 +121,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--survey", type=Path, required=True, help="survey.json, which an embedded service serves")
     parser.add_argument("--output", type=Path, required=True, help="cutouts.json")
     parser.add_argument("--cache", type=Path, help="folder of answers (default: cutout_cache beside the output)")
+    parser.add_argument("--asking", default="{}", help="how politely the service is asked, as JSON or a path")
     args = parser.parse_args(argv)
     settings = load_settings(args.settings, CutoutServiceSettings)
+    asking = load_settings(args.asking, AskingSettings, "--asking")
     survey = load_survey(args.survey)
     rows = read_positions(args.list)
     cache = args.cache or args.output.parent / "cutout_cache"
     failed: Counter[str] = Counter()
     with attempt(args.output, KIND, MODULE, settings, [args.list, args.survey]) as work:
-        with open_client(settings, survey, cache) as client:
+        with open_client(settings, survey, cache, asking) as client:
             # What goes into a Parquet file is redacted by nobody else.
             address = redact(settings.service if settings.is_embedded else client.url)
             written = write_cutouts(

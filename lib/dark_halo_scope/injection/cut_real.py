@@ -33,7 +33,7 @@ from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.injection.stamp_files import failed_cutouts
 from dark_halo_scope.spark.collect import collect
 from dark_halo_scope.spark.session import add_arguments, spark_session
-from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
+from dark_halo_scope.survey.cutout_config import AskingSettings, CutoutServiceSettings
 from dark_halo_scope.survey.cutout_service import Cutout, CutoutClient, NoCutout, fetch_list, open_client
 from dark_halo_scope.survey.description import load_survey
 from dark_halo_scope.survey.names import PIXEL_SCALE
@@ -83,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--real-settings", required=True, help="which images the dataset has, as JSON or a path")
     parser.add_argument("--quality-settings", default="{}", help="what a usable cutout is, as JSON or a path")
     parser.add_argument("--service-settings", default="{}", help="the cutout service, as JSON or a path")
+    parser.add_argument("--asking", default="{}", help="how politely the service is asked, as JSON or a path")
     parser.add_argument("--cache", type=Path, help="folder of the service's answers (default: beside the output)")
     parser.add_argument("--output", type=Path, required=True, help="stamps.json")
     parser.add_argument("--data-root", help="where the data go (default: beside the manifest)")
@@ -109,8 +110,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         job = RealJob(galaxies, real, stamp_settings, quality, target, coadds)
         if real.path == "service":
             service = load_settings(args.service_settings, CutoutServiceSettings, "--service-settings")
+            asking = load_settings(args.asking, AskingSettings, "--asking")
             cache = args.cache or args.output.parent / "cutout_cache"
-            with open_client(service, load_survey(args.survey), cache) as client:
+            with open_client(service, load_survey(args.survey), cache, asking) as client:
                 cuts = cut_from_service(names, job, client)
         else:
             with spark_session(args.spark_master, "cut_real_images") as spark:

@@ -1,8 +1,8 @@
-"""Settings of the cutout service: where it is, how politely it is asked, and what a usable cutout is."""
+"""Settings of the cutout service: where it is, what a usable cutout is, and how politely it is asked."""
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from dark_halo_scope.core.config import Settings
 
@@ -10,7 +10,7 @@ EMBEDDED = "embedded"
 
 
 class CutoutServiceSettings(Settings):
-    """A service in the format of the Legacy Surveys' viewer, and how to ask it."""
+    """A service in the format of the Legacy Surveys' viewer, and what is wanted of it: what results depend on."""
 
     service: str = Field(
         EMBEDDED,
@@ -24,15 +24,6 @@ class CutoutServiceSettings(Settings):
         description="ask for planes that lie on the pixels of the target's brick, which the service then hands out as "
         "they are; otherwise the target is at the very centre and interpolation smooths the noise",
     )
-    user_agent: str = Field(
-        "dark_halo_scope", pattern=r"[!-~ ]+", description="who asks; the version is added, a contact address is polite"
-    )
-    interval_s: float = Field(0.25, ge=0, description="least time between the starts of two requests")
-    attempts: int = Field(5, ge=1, le=20, description="requests for one cutout before it has failed")
-    deadline_s: float = Field(300.0, gt=0, description="time for one cutout, all attempts and waits together")
-    max_failures_in_a_row: int = Field(
-        3, ge=1, description="cutouts that the service fails to give, one after another, before all is stopped"
-    )
     max_failed: float = Field(
         0.02, ge=0, le=1, description="share of cutouts that may fail by fault of the service, not of the sky"
     )
@@ -40,13 +31,29 @@ class CutoutServiceSettings(Settings):
         0.5, ge=0, le=1, description="a cutout with more pixels without data than this in any band is not used"
     )
 
-    @model_validator(mode="after")
-    def _polite(self) -> Self:
-        if self.service != EMBEDDED and self.interval_s < 0.1:
-            raise ValueError("interval_s must be at least 0.1 for a service that others use too")
-        return self
-
     @property
     def is_embedded(self) -> bool:
         """Whether the cutouts come from the survey's own files."""
         return self.service == EMBEDDED
+
+
+class AskingSettings(Settings):
+    """How politely and patiently a service is asked: no result depends on it, and changing it reruns nothing."""
+
+    user_agent: str = Field(
+        "dark_halo_scope", pattern=r"[!-~ ]+", description="who asks; the version is added, a contact address is polite"
+    )
+    interval_s: float = Field(
+        0.25, ge=0.1, description="least time between the starts of two requests; a server of our own waits for none"
+    )
+    attempts: int = Field(5, ge=1, le=20, description="requests for one cutout before it has failed")
+    deadline_s: float = Field(300.0, gt=0, description="time for one cutout, all attempts and waits together")
+    max_failures_in_a_row: int = Field(
+        3,
+        ge=1,
+        description="cutouts that the service fails to give, one after another, before all is stopped",
+    )
+
+    def without_pauses(self) -> Self:
+        """The same, for a server that nobody else asks."""
+        return self.model_copy(update={"interval_s": 0.0})

@@ -40,7 +40,7 @@ from dark_halo_scope.core.errors import BadInputError, CorruptDataError, Storage
 from dark_halo_scope.core.files import write_bytes
 from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.core.redaction import redact
-from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
+from dark_halo_scope.survey.cutout_config import AskingSettings, CutoutServiceSettings
 from dark_halo_scope.survey.description import SurveyDescription
 from dark_halo_scope.survey.grid import brick_at
 from dark_halo_scope.survey.names import BANDS, PIXEL_SCALE
@@ -262,12 +262,19 @@ class CutoutClient:
         url: its address, such as https://www.legacysurvey.org.
         cache: folder of answers; None keeps none.
         name: of the service in the cache; its host by default. Answers of different surveys must not mix.
+        asking: how politely; the defaults' way by default.
     """
 
     def __init__(
-        self, settings: CutoutServiceSettings, url: str, cache: Path | None = None, name: str | None = None
+        self,
+        settings: CutoutServiceSettings,
+        url: str,
+        cache: Path | None = None,
+        name: str | None = None,
+        asking: AskingSettings | None = None,
     ) -> None:
         self.settings = settings
+        self.asking = asking or AskingSettings()
         self.url = url.rstrip("/")
         self.host = urlsplit(url).netloc
         self.requests = 0
@@ -277,7 +284,7 @@ class CutoutClient:
         self._last_start = -np.inf
         self._session = requests.Session()
         version = software.version("dark_halo_scope")
-        self._session.headers["User-Agent"] = settings.user_agent + (f"/{version}" if version else "")
+        self._session.headers["User-Agent"] = self.asking.user_agent + (f"/{version}" if version else "")
         # The bytes as they are stored: a compressed transfer has another length.
         self._session.headers["Accept-Encoding"] = "identity"
 
@@ -361,8 +368,8 @@ class CutoutClient:
             try:
                 for attempt in stamina.retry_context(
                     on=storage._backoff,
-                    attempts=self.settings.attempts,
-                    timeout=self.settings.deadline_s,
+                    attempts=self.asking.attempts,
+                    timeout=self.asking.deadline_s,
                     wait_initial=storage.FIRST_WAIT_S,
                     wait_max=storage.LONGEST_WAIT_S,
                     wait_jitter=storage.FIRST_WAIT_S,
@@ -372,8 +379,8 @@ class CutoutClient:
                         storage._get_http_once(self._session, uri, path)
             except storage._RetryError as error:
                 raise ServiceError(
-                    f"{redact(uri)} cannot be fetched in {self.settings.attempts} attempts or "
-                    f"{self.settings.deadline_s:.0f} s ({error}); try again later."
+                    f"{redact(uri)} cannot be fetched in {self.asking.attempts} attempts or "
+                    f"{self.asking.deadline_s:.0f} s ({error}); try again later."
                 ) from error
             except StorageError as error:
                 # Our own disk, on which the answer lands; what the network raises comes as _RetryError.
@@ -388,21 +395,26 @@ class CutoutClient:
             return path.read_bytes()
 
     def _wait(self) -> None:
-        time.sleep(max(0.0, self._last_start + self.settings.interval_s - time.monotonic()))
+        time.sleep(max(0.0, self._last_start + self.asking.interval_s - time.monotonic()))
         self._last_start = time.monotonic()
 
 
 @contextmanager
 def open_client(
-    settings: CutoutServiceSettings, survey: SurveyDescription | None = None, cache: Path | None = None
+    settings: CutoutServiceSettings,
+    survey: SurveyDescription | None = None,
+    cache: Path | None = None,
+    asking: AskingSettings | None = None,
 ) -> Iterator[CutoutClient]:
     """A client of the service that the settings name; of an embedded one, with a local server over `survey`.
+
+    That server is asked without pauses, any other as `asking` says.
 
     Raises:
         BadInputError: an embedded service without a survey.
     """
     if not settings.is_embedded:
-        client = CutoutClient(settings, settings.service, cache)
+        client = CutoutClient(settings, settings.service, cache, asking=asking)
         try:
             yield client
         finally:
@@ -415,7 +427,8 @@ def open_client(
 
     with CutoutServer(survey) as server:
         # Named by content: its port differs from run to run, and another survey has other pixels.
-        client = CutoutClient(settings, server.url, cache, f"embedded-{survey.manifest.sha256[:12]}")
+        name = f"embedded-{survey.manifest.sha256[:12]}"
+        client = CutoutClient(settings, server.url, cache, name, (asking or AskingSettings()).without_pauses())
         try:
             yield client
         finally:
@@ -455,9 +468,9 @@ def fetch_list(
     """The cutouts of many targets, one after another and in their order.
 
     A target that the service fails to give in all attempts, or for which it gives what is no cutout (a web page,
-    another size), is passed over with a reason; so many in a row that the service itself must be broken end it. Places without
-    images and cutouts with unusable bands or pixels are answers of a service that works. What came is in the cache:
-    another run goes on from there.
+    another size), is passed over with a reason; so many in a row that the service itself must be broken end it. Places
+    without images and cutouts with unusable bands or pixels are answers of a service that works. What came is in the
+    cache: another run goes on from there.
 
     Args:
         client: from `open_client`.
@@ -481,7 +494,7 @@ def fetch_list(
         broken = outcome.broken if isinstance(outcome, NoCutout) else None
         if broken is not None:
             in_a_row += 1
-            if in_a_row >= client.settings.max_failures_in_a_row:
+            if in_a_row >= client.asking.max_failures_in_a_row:
                 raise ServiceError(
                     f"The cutout service fails {in_a_row} times in a row ({broken}); cutouts so far are kept, "
                     "run this step again later."

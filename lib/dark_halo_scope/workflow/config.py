@@ -51,7 +51,7 @@ from dark_halo_scope.paper.figure_config import (
     SixChannelsSettings,
 )
 from dark_halo_scope.survey.config import CoaddSettings, SurveySettings
-from dark_halo_scope.survey.cutout_config import CutoutServiceSettings
+from dark_halo_scope.survey.cutout_config import AskingSettings, CutoutServiceSettings
 from dark_halo_scope.training.config import TrainSettings
 from dark_halo_scope.workflow.merge import merge
 
@@ -88,6 +88,7 @@ class SurveyFile(Settings):
     figure_selection_function: SelectionFigureSettings = SelectionFigureSettings()
     anchors: AnchorSettings = AnchorSettings()
     cutouts: CutoutServiceSettings = CutoutServiceSettings()
+    asking: AskingSettings = AskingSettings()
     overrides: Overrides = Overrides()
 
 
