@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from checkouts import MAIN_JOB, Checkout, make_checkout
 
 
@@ -62,6 +64,7 @@ def test_no_row_is_lost_on_the_way(finished: Checkout) -> None:
         assert manifest["rows_in"] == manifest["rows_out"] + manifest["rows_quarantined"], name
 
 
+@pytest.mark.slow
 def test_the_page_of_a_dataset_is_drawn_from_what_the_main_job_made(finished: Checkout, tmp_path: Path) -> None:
     # In a copy: other tests compare the finished run's artifacts.
     copy = Checkout(shutil.copytree(finished.path, tmp_path / "checkout", symlinks=True))

@@ -65,6 +65,7 @@ TRUE_TPR = stats.norm.sf(stats.norm.isf(0.1) - SEPARATION / SPREAD)
 TRUE_FPR = stats.norm.sf(stats.norm.isf(0.8) + SEPARATION / SPREAD)
 
 
+@pytest.mark.slow
 def test_the_host_bootstrap_covers_where_images_share_hosts_and_independent_images_would_not() -> None:
     """AUC, TPR at FPR 0.1 and FPR at TPR 0.8, resampled as performance.json and stratified_fpr.csv are."""
     rng = np.random.default_rng(2)

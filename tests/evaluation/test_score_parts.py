@@ -21,7 +21,18 @@ from . import toys
 from .packed_files import write_model, write_packed
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
-ARGUMENTS = ["--model", "best.json", "--packed", "packed.json", "--device", "cpu", "--settings", '{"batch": 3}']
+ARGUMENTS = [
+    "--model",
+    "best.json",
+    "--packed",
+    "packed.json",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+    "--settings",
+    '{"batch": 3}',
+]
 IN_SIXES = "from dark_halo_scope.evaluation import score, score_parts; score_parts.PART_IMAGES = 6; score.main({})"
 
 

@@ -284,12 +284,20 @@ def test_the_lookup_flags_what_it_does_not_know(known: Path) -> None:
     cell = {"psfsize": 0.9, "psfdepth": 23.7, "rmag": 20.5, "lensed_mag": 21.5}
     assert completeness(theta_e=1.1, z=0.5, **cell).flag == "too few"
     assert completeness(rmag=16.5).n > 0
-    assert completeness(psfdepth=26.0, rmag=22.5).flag == "empty"
     assert completeness(theta_e=np.ones((4, 1)), z=np.full(3, 0.3)).value.shape == (4, 3)
     with pytest.raises(BadInputError, match=r"no threshold 'p0\.9' here; there are: fpr0\.01, p0\.5"):
         completeness(threshold="p0.9")
     with pytest.raises(BadInputError, match="no family 'rings'"):
         completeness(family="rings")
+
+
+def test_the_lookup_says_where_nothing_was_injected(small: Path) -> None:
+    run(small, surface={"bootstraps": 2, "grid": [5, 5], "fine_cells": [8, 8]})
+    completeness = load_selection_function(small / "selection_function.parquet")
+    got = completeness(theta_e=[0.6, 1.1, 2.7], z=0.1, psfsize=0.9, psfdepth=23.7, rmag=18.0, lensed_mag=24.5)
+    assert "empty" in got.flag.tolist()
+    assert np.isnan(got.value).tolist() == [flag == "empty" for flag in got.flag]
+    assert got.n[got.flag == "empty"].tolist() == [0] * int(np.sum(got.flag == "empty"))
 
 
 def test_the_result_has_each_family_apart_and_what_is_systematic(known: Path) -> None:

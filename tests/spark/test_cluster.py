@@ -31,7 +31,16 @@ def spark(
         yield spark
 
 
-@pytest.mark.parametrize("artifact", ARTIFACTS)
+@pytest.mark.parametrize(
+    ("spark", "artifact"),
+    [
+        *(("3.5", artifact) for artifact in ARTIFACTS),
+        ("4", ARTIFACTS[0]),
+        # Everything else that tests make, they make with Spark 4.
+        *(pytest.param("4", artifact, marks=pytest.mark.slow) for artifact in ARTIFACTS[1:]),
+    ],
+    indirect=["spark"],
+)
 def test_a_rule_writes_the_same_bytes_on_a_cluster_as_here(
     spark: Spark, artifact: str, finished: Checkout, tmp_path: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_an_error_of_all_processes_ends_them_and_is_said_once(packed: Path, tmp_
     assert "and the others were stopped" in errors
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_said_once_and_its_pairs_are_written_before_all_end(
     packed: Path, tmp_path: Path
 ) -> None:

@@ -42,7 +42,8 @@ def test_a_target_between_0_and_1_costs_what_that_share_of_lenses_would(logit: f
     settings = LossSettings.model_validate({"kind": kind})
     logits, targets = torch.full((3,), logit).double(), torch.tensor([1.0, 0.0, share]).double()
     lens, rest, mixed = image_loss(logits, targets, settings).tolist()
-    assert mixed == pytest.approx(share * lens + (1 - share) * rest, rel=1e-6, abs=1e-12)
+    # The loss is single precision inside.
+    assert mixed == pytest.approx(share * lens + (1 - share) * rest, rel=1e-5, abs=1e-9)
 
 
 @given(logit=st.floats(-8, 8), weight=st.floats(0.1, 100))

@@ -105,4 +105,7 @@ def run(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
     except Exception as error:
         logs.print_traceback(error)
         raise SystemExit(1) from None
+    finally:
+        # What is left is Python's exit, where an exception is printed as a traceback and stops nothing.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise SystemExit(0)
