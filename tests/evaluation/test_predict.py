@@ -249,7 +249,7 @@ def test_a_service_that_is_down_stops_the_run_and_what_came_is_kept(
         asked.append(path)
         return answer(server, path, fault) if len(asked) <= 1 else (500, b"")
 
-    once = '{"asking": {"attempts": 1, "max_failures_in_a_row": 2}}'
+    once = '{"cutouts": {"service": "embedded"}, "asking": {"attempts": 1, "max_failures_in_a_row": 2}}'
     monkeypatch.setattr(CutoutServer, "answer", fails_later)
     with pytest.raises(StorageError, match="run this step again later"):
         score_coords(good_list(), "--settings", once)
