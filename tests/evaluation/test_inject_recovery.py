@@ -34,9 +34,10 @@ from .packed_files import write_model
 LIB = Path(__file__).resolve().parents[2] / "lib"
 SETTINGS = '{"rungs": ["sersic_noise", "clumpy"], "replicates": 1, "unit_images": 4, "part_images": 8}'
 INPUTS = ["survey", "hosts=parent", "lenses", "coadds", "sources", "frozen", "model=best"]
+# Threads as set: another count sums in another order, and tests before this one may have set their own.
 ARGUMENTS = [
     *(part for name in INPUTS for part in (f"--{name.split('=')[0]}", f"{name.split('=')[-1]}.json")),
-    *("--device", "cpu", "--settings", SETTINGS),
+    *("--device", "cpu", "--threads", "1", "--settings", SETTINGS),
 ]
 THRESHOLDS = {"p0.5": {"logit": 0.0, "status": "measured"}, "fpr0.01": {"logit": None, "status": "too few"}}
 
