@@ -12,7 +12,7 @@ from dark_halo_scope.core.code import modules
 from dark_halo_scope.core.files import sha256_file, write_json
 from dark_halo_scope.paper import anchor_gallery, gate_figure, ladder_figure, roc_figure, selection_figure
 from dark_halo_scope.paper.figure_config import SixChannelsSettings
-from dark_halo_scope.paper.layout import Margins, picture_grid
+from dark_halo_scope.paper.layout import Margins, panel_row, picture_grid
 from dark_halo_scope.paper.six_channels import draw
 from dark_halo_scope.paper.style import PAGE_MM, save_figure
 
@@ -116,3 +116,16 @@ def test_no_figure_executes_the_code_of_another(figure: str) -> None:
     executed = modules(f"dark_halo_scope.paper.{figure}")
     others = {f"dark_halo_scope.paper.{other}" for other in FIGURES if other != figure}
     assert not executed & others
+
+
+def test_panels_of_a_row_share_what_the_margins_leave() -> None:
+    figure, panels = panel_row(3, 60, Margins(left=10, right=4, top=8, bottom=12, gap=5), sharey=True)
+    width, height = (inches * 25.4 for inches in figure.get_size_inches())
+    boxes = [axis.get_position() for axis in panels]
+    assert (width, height) == (pytest.approx(PAGE_MM), pytest.approx(60))
+    assert [box.width * width for box in boxes] == pytest.approx([(PAGE_MM - 10 - 4 - 2 * 5) / 3] * 3)
+    assert (boxes[1].x0 - boxes[0].x1) * width == pytest.approx(5)
+    assert boxes[0].x0 * width == pytest.approx(10)
+    assert (1 - boxes[2].x1) * width == pytest.approx(4)
+    assert (boxes[0].y0 * height, (1 - boxes[0].y1) * height) == (pytest.approx(12), pytest.approx(8))
+    assert panels[0].get_shared_y_axes().joined(panels[0], panels[2])

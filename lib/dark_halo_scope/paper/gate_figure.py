@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.paper.figure_config import GateFigureSettings
-from dark_halo_scope.paper.style import COLOURS, GREY, PAGE_MM, PAPER_RC_PARAMS, figure_size, save_figure
+from dark_halo_scope.paper.layout import Margins, panel_row
+from dark_halo_scope.paper.style import COLOURS, GREY, PAPER_RC_PARAMS, save_figure
 from dark_halo_scope.paper.tables import gated_otherwise, read_gates
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _MARKERS = ("v", "s", "o", "D", "^", "P")
 _COLOURS = tuple(COLOURS[name] for name in ("green", "orange", "blue", "black", "purple", "red"))
 _BOUND = {"at most": "≤", "at least": "≥"}
-_LEFT_MM, _RIGHT_MM, _TOP_MM, _BOTTOM_MM, _GAP_MM = 29.0, 2.0, 9.0, 16.0, 2.5
+_MARGINS = Margins(left=29.0, right=2.0, top=9.0, bottom=16.0, gap=2.5)
 # A stratum's line within its generation's row, of the row's height.
 _SPREAD = 0.66
 
@@ -34,7 +35,6 @@ def draw(gates: Mapping[str, Mapping[str, Any]], settings: GateFigureSettings) -
         BadInputError: more strata than there are markers.
     """
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
     others = gated_otherwise(gates)
     usual = next(result for name, result in gates.items() if name not in others)
@@ -42,18 +42,9 @@ def draw(gates: Mapping[str, Mapping[str, Any]], settings: GateFigureSettings) -
     strata = strata_of(usual)
     if len(strata) > len(_MARKERS):
         raise BadInputError(f"The gates have {len(strata)} strata, and the figure has markers for {len(_MARKERS)}.")
-    height = _TOP_MM + _BOTTOM_MM + settings.row_mm * len(gates)
+    height = _MARGINS.top + _MARGINS.bottom + settings.row_mm * len(gates)
     with mpl.rc_context(PAPER_RC_PARAMS):
-        figure = Figure(figsize=figure_size(PAGE_MM, height))
-        panels = figure.subplots(1, len(entries), sharey=True, squeeze=False)[0]
-        width = (PAGE_MM - _LEFT_MM - _RIGHT_MM - _GAP_MM * (len(entries) - 1)) / len(entries)
-        figure.subplots_adjust(
-            left=_LEFT_MM / PAGE_MM,
-            right=1 - _RIGHT_MM / PAGE_MM,
-            top=1 - _TOP_MM / height,
-            bottom=_BOTTOM_MM / height,
-            wspace=_GAP_MM / width,
-        )
+        figure, panels = panel_row(len(entries), height, _MARGINS, sharey=True)
         for axes, (name, entry) in zip(panels, entries.items(), strict=True):
             _frame(axes, name, entry, len(gates))
             for row, (generation, result) in enumerate(gates.items()):

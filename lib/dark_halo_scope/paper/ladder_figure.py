@@ -8,13 +8,14 @@ from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.files import read_json
 from dark_halo_scope.paper.figure_config import LadderFigureSettings
-from dark_halo_scope.paper.style import COLOURS, GREY, PAGE_MM, PAPER_RC_PARAMS, figure_size, save_figure
+from dark_halo_scope.paper.layout import Margins, panel_row
+from dark_halo_scope.paper.style import COLOURS, GREY, PAPER_RC_PARAMS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LEFT_MM, _RIGHT_MM, _TOP_MM, _BOTTOM_MM, _GAP_MM = 42.0, 3.0, 8.0, 9.0, 6.0
+_MARGINS = Margins(left=42.0, right=3.0, top=8.0, bottom=9.0, gap=6.0)
 
 
 def draw(ladder: Mapping[str, Any], settings: LadderFigureSettings) -> "Figure":
@@ -29,7 +30,6 @@ def draw(ladder: Mapping[str, Any], settings: LadderFigureSettings) -> "Figure":
         CorruptDataError: there are no rungs.
     """
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
     rungs = sorted(ladder.get("rungs") or [], key=lambda rung: rung["number"])
     if not rungs:
@@ -39,17 +39,9 @@ def draw(ladder: Mapping[str, Any], settings: LadderFigureSettings) -> "Figure":
         raise BadInputError(f"The ladder has no threshold {settings.threshold!r}; it has {', '.join(names)}.")
     bare = ladder.get("hosts_alone")
     rows = [*([{"rung": "hosts without arcs", "number": 0, "probe": bare}] if bare else []), *rungs]
-    height = _TOP_MM + _BOTTOM_MM + settings.row_mm * len(rows)
+    height = _MARGINS.top + _MARGINS.bottom + settings.row_mm * len(rows)
     with mpl.rc_context(PAPER_RC_PARAMS):
-        figure = Figure(figsize=figure_size(PAGE_MM, height))
-        left, right = figure.subplots(1, 2, sharey=True)
-        figure.subplots_adjust(
-            left=_LEFT_MM / PAGE_MM,
-            right=1 - _RIGHT_MM / PAGE_MM,
-            top=1 - _TOP_MM / height,
-            bottom=_BOTTOM_MM / height,
-            wspace=_GAP_MM / ((PAGE_MM - _LEFT_MM - _RIGHT_MM - _GAP_MM) / 2),
-        )
+        figure, (left, right) = panel_row(2, height, _MARGINS, sharey=True)
         # Before notes are put in the middle.
         left.set_xlim(0.3, 1.02)
         right.set_xlim(0, 1)

@@ -13,8 +13,9 @@ from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.files import read_json
 from dark_halo_scope.evaluation.intervals import clopper_pearson
 from dark_halo_scope.paper.figure_config import RocFigureSettings
+from dark_halo_scope.paper.layout import Margins, panel_row
 from dark_halo_scope.paper.small_csv import flags, numbers, read_columns
-from dark_halo_scope.paper.style import COLOURS, GREY, PAGE_MM, PAPER_RC_PARAMS, figure_size, save_figure
+from dark_halo_scope.paper.style import COLOURS, GREY, PAPER_RC_PARAMS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-_HEIGHT_MM, _LEFT_MM, _RIGHT_MM, _TOP_MM, _BOTTOM_MM, _GAP_MM = 82.0, 10.0, 3.0, 5.0, 15.0, 7.0
+_HEIGHT_MM = 82.0
+_MARGINS = Margins(left=10.0, right=3.0, top=5.0, bottom=15.0, gap=7.0)
 # Each generation has a colour and a dash of its own, for those who print in grey; the last one has the first of these.
 _STYLES: tuple[tuple[str, Any], ...] = (
     ("blue", "-"),
@@ -114,19 +116,9 @@ def anchor_curve(injections: Curve, score_N: FloatArray, settings: RocFigureSett
 def draw(generations: Sequence[Generation], settings: RocFigureSettings) -> "Figure":
     """Two panels, injections and known lenses, one line a generation with its band."""
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
     with mpl.rc_context(PAPER_RC_PARAMS):
-        figure = Figure(figsize=figure_size(PAGE_MM, _HEIGHT_MM))
-        panels = figure.subplots(1, 2, sharey=True)
-        width = (PAGE_MM - _LEFT_MM - _RIGHT_MM - _GAP_MM) / 2
-        figure.subplots_adjust(
-            left=_LEFT_MM / PAGE_MM,
-            right=1 - _RIGHT_MM / PAGE_MM,
-            top=1 - _TOP_MM / _HEIGHT_MM,
-            bottom=_BOTTOM_MM / _HEIGHT_MM,
-            wspace=_GAP_MM / width,
-        )
+        figure, panels = panel_row(2, _HEIGHT_MM, _MARGINS, sharey=True)
         for number, generation in enumerate(generations):
             colour, dash = _STYLES[len(generations) - 1 - number]
             style = {"color": COLOURS[colour], "linestyle": dash}

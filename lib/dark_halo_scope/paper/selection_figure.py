@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.paper.figure_config import SelectionFigureSettings
+from dark_halo_scope.paper.layout import Margins, panel_row
 from dark_halo_scope.paper.small_csv import numbers, read_columns
-from dark_halo_scope.paper.style import COLOURS, GREY, PAGE_MM, PAPER_RC_PARAMS, figure_size, save_figure
+from dark_halo_scope.paper.style import COLOURS, GREY, PAPER_RC_PARAMS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +24,8 @@ FloatArray = NDArray[np.float64]
 #: What completeness.csv calls the cells over Einstein radius and redshift.
 AXES = "theta_e_arcsec x z_phot"
 
-_HEIGHT_MM, _LEFT_MM, _RIGHT_MM, _TOP_MM, _BOTTOM_MM, _GAP_MM = 64.0, 10.0, 2.0, 12.0, 9.0, 12.0
-_BAR_MM = 2.0
+_HEIGHT_MM, _BAR_MM = 64.0, 2.0
+_MARGINS = Margins(left=10.0, right=2.0, top=12.0, bottom=9.0, gap=12.0)
 # Colour, marker and shift to the side (of a panel's width) of each cut, so that their bars do not hide one another.
 _CUTS = (
     (COLOURS["blue"], "o", -0.008),
@@ -108,19 +109,9 @@ def draw(surface: Surface | None, cells: Cells, settings: SelectionFigureSetting
     What lies in cells without injections, and is extrapolated, is hatched; without a surface there are counts alone.
     """
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
     with mpl.rc_context(PAPER_RC_PARAMS):
-        figure = Figure(figsize=figure_size(PAGE_MM, _HEIGHT_MM))
-        panels = figure.subplots(1, 3)
-        width = (PAGE_MM - _LEFT_MM - _RIGHT_MM - 2 * _GAP_MM) / 3
-        figure.subplots_adjust(
-            left=_LEFT_MM / PAGE_MM,
-            right=1 - _RIGHT_MM / PAGE_MM,
-            top=1 - _TOP_MM / _HEIGHT_MM,
-            bottom=_BOTTOM_MM / _HEIGHT_MM,
-            wspace=_GAP_MM / width,
-        )
+        figure, panels = panel_row(3, _HEIGHT_MM, _MARGINS)
         if surface is None:
             for axes in panels[:2]:
                 _note(axes, "not measurable:\ntoo few injections for a surface")
