@@ -135,7 +135,7 @@ def test_the_baselines_are_of_the_very_pairs_that_the_gates_are_of(
         asked.append(given[2])
         return paired_features(*given)
 
-    monkeypatch.setattr("dark_halo_scope.models.predict.predictor", recording_predictor)
+    monkeypatch.setattr("dark_halo_scope.models.deploy.predictor", recording_predictor)
     monkeypatch.setattr("dark_halo_scope.evaluation.paired_baselines.paired_features", recording_features)
     result = gates(SETTINGS.model_copy(update={"max_pairs": 70}))
     assert result["diagnostics"]["paired_baselines"]["control"]["flux"]["n"] == 70

@@ -114,17 +114,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = datetime.now(UTC)
 
     from dark_halo_scope.evaluation.frozen_behaviour import behaviour
-    from dark_halo_scope.models.deploy import require_deployable
-    from dark_halo_scope.models.device import resolve_device
-    from dark_halo_scope.models.predict import predictor
-    from dark_halo_scope.models.weights import load_model
+    from dark_halo_scope.models.deploy import open_finder
 
     validation = read_validation(arguments.validation)
-    model, preprocess, best = load_model(arguments.model)
-    require_deployable(preprocess.settings, arguments.model)
-    predict = predictor(model, preprocess, resolve_device(arguments.device), settings.probe_images)
-    answers = {**behaviour(predict, best, settings.probe_images), "tolerance": settings.probe_tolerance}
-    card = make_card(best, arguments.model, validation, answers)
+    finder = open_finder(arguments.model, arguments.device)
+    predict = finder.predictor(settings.probe_images)
+    answers = {**behaviour(predict, finder.card, settings.probe_images), "tolerance": settings.probe_tolerance}
+    card = make_card(finder.card, arguments.model, validation, answers)
     folder = arguments.output.with_suffix("")
     card["supersedes"] = refuse_second_card(card[NAME], folder, settings)
     result = sealed(card)

@@ -49,29 +49,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = load_settings(arguments.settings, RecoverySettings)
     frozen = require_frozen(arguments.frozen, arguments.model)
 
-    import torch
-
     from dark_halo_scope.evaluation.frozen_behaviour import check_behaviour
-    from dark_halo_scope.models.deploy import require_deployable
-    from dark_halo_scope.models.device import resolve_device
-    from dark_halo_scope.models.predict import predictor
-    from dark_halo_scope.models.weights import load_model
+    from dark_halo_scope.models.deploy import open_finder
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    model, preprocess, _ = load_model(arguments.model)
-    require_deployable(preprocess.settings, arguments.model)
-    device = resolve_device(arguments.device)
-    predict = predictor(model, preprocess, device, settings.batch)
+    finder = open_finder(arguments.model, arguments.device, arguments.threads)
+    predict = finder.predictor(settings.batch)
     check_behaviour(frozen, predict)
     counts: Counter[str] = Counter()
-    hosts, job = hosts_and_job(arguments, settings, preprocess.size, counts)
+    hosts, job = hosts_and_job(arguments, settings, finder.preprocess.size, counts)
     rows_in = hosts.num_rows * settings.replicates * len(settings.rungs)
     before: list[int] = []
     rungs: Counter[str] = Counter()
 
     def counted(folder: Path, progress: Progress) -> Iterator[tuple[pa.Table, pa.Table]]:
-        for scored, left_out in recover(predict, hosts, job, arguments.workers, folder, device.type, before.append):
+        for scored, left_out in recover(
+            predict, hosts, job, arguments.workers, folder, finder.device.type, before.append
+        ):
             rungs.update({item["values"]: item["counts"] for item in pc.value_counts(scored["rung"]).to_pylist()})
             progress.advance(scored.num_rows + left_out.num_rows)
             yield scored, left_out

@@ -44,31 +44,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = load_settings(arguments.settings, GateSettings)
     started = datetime.now(UTC)
 
-    import torch
-
     from dark_halo_scope.evaluation.paired_baselines import measure_paired_baselines
     from dark_halo_scope.images.packed import open_packed
-    from dark_halo_scope.models.device import resolve_device
-    from dark_halo_scope.models.predict import predictor
-    from dark_halo_scope.models.weights import load_model
+    from dark_halo_scope.models.deploy import open_finder
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    model, preprocess, card = load_model(arguments.model)
-    predict = predictor(model, preprocess, resolve_device(arguments.device), settings.batch_pairs)
+    finder = open_finder(arguments.model, arguments.device, arguments.threads, diagnostic_too=True)
+    predict = finder.predictor(settings.batch_pairs)
     split = open_packed(arguments.packed, arguments.split)
     total = min(split.rows.num_rows, settings.max_pairs or split.rows.num_rows)
     with Progress(total, "Measuring gates (pairs)") as progress:
         measured = measure_gates(
             predict, split, settings, np.random.default_rng(settings.seed), advance=progress.advance
         )
-    if preprocess.settings.control_source is not None:
+    if finder.preprocess.settings.control_source is not None:
         pairs_N = measured_pairs(split.rows, settings, np.random.default_rng(settings.seed))
         with Progress(total, "Measuring flux and variance alone (pairs)") as progress:
             # Its own stream: a network without control channels has the same numbers elsewhere.
             rng = np.random.default_rng(np.random.SeedSequence((settings.seed, _BASELINES_STREAM)))
             measured["diagnostics"]["paired_baselines"] = measure_paired_baselines(
-                preprocess, split, pairs_N, settings, rng, progress.advance
+                finder.preprocess, split, pairs_N, settings, rng, progress.advance
             )
     inputs = {"model": arguments.model, "packed": arguments.packed}
     if arguments.quality:
@@ -76,10 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         measured["diagnostics"]["shortcuts"] = read_json(arguments.quality).get("shortcuts")
     result: dict[str, Any] = sealed(
         {
-            "generation": card.get("generation"),
+            "generation": finder.card.get("generation"),
             "dataset": arguments.dataset or arguments.packed.parent.name,
             "split": arguments.split,
-            "model_sha256": card["weights"]["sha256"],
+            "model_sha256": finder.card["weights"]["sha256"],
             "settings": settings.model_dump(mode="json"),
             "inputs": describe_inputs(inputs),
             **measured,

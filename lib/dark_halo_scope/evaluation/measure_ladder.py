@@ -54,29 +54,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     recovery = load_manifest(arguments.recovery, KIND)
     check_measured_with(frozen, recovery.facts, arguments.recovery)
 
-    import torch
-
     from dark_halo_scope.evaluation.features import feature_extractor
     from dark_halo_scope.evaluation.frozen_behaviour import check_behaviour
     from dark_halo_scope.evaluation.ladder import Seen, measure_ladder, show
     from dark_halo_scope.evaluation.measure_realism import usable_lenses
-    from dark_halo_scope.models.deploy import require_deployable
-    from dark_halo_scope.models.device import resolve_device
-    from dark_halo_scope.models.predict import predictor
-    from dark_halo_scope.models.weights import load_model
+    from dark_halo_scope.models.deploy import open_finder
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    model, preprocess, _ = load_model(arguments.model)
-    require_deployable(preprocess.settings, arguments.model)
-    device = resolve_device(arguments.device)
-    check_behaviour(frozen, predictor(model, preprocess, device))
+    finder = open_finder(arguments.model, arguments.device, arguments.threads)
+    check_behaviour(frozen, finder.predictor())
     injected = ladder_injections(RecoverySettings.model_validate(recovery.facts["settings"]), settings)
     counts: Counter[str] = Counter()
-    hosts, job = hosts_and_job(arguments, injected, preprocess.size, counts)
+    hosts, job = hosts_and_job(arguments, injected, finder.preprocess.size, counts)
 
     split = open_packed(arguments.packed, SPLIT)
-    kept, excluded = usable_lenses(split.positive, split.rows, model.settings.meta_columns)
+    kept, excluded = usable_lenses(split.positive, split.rows, finder.model.settings.meta_columns)
     if len(kept) > settings.max_lenses:
         excluded["not drawn"] = len(kept) - settings.max_lenses
         kept = np.sort(np.random.default_rng(settings.seed).choice(kept, settings.max_lenses, replace=False))
@@ -84,9 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     rendered = list(render_units(tables, job, arguments.workers))
     rows = pa.concat_tables([unit.rows for unit in rendered])
     images = np.concatenate([unit.images for unit in rendered])
-    bare, places = cut_bare(hosts, lambda brick: load_brick(job.coadds, brick), preprocess.size)
+    bare, places = cut_bare(hosts, lambda brick: load_brick(job.coadds, brick), finder.preprocess.size)
     with Progress(len(kept) + len(images) + len(bare), "Taking features (images)") as progress:
-        extract = feature_extractor(model, preprocess, device, injected.batch, progress.advance)
+        extract = feature_extractor(finder.model, finder.preprocess, finder.device, injected.batch, progress.advance)
         lenses = show(extract, split.positive[kept], split.rows.take(pa.array(kept)), settings.match)
         without = show(extract, bare, hosts.take(pa.array(places)), settings.match)
         seen: dict[str, Seen] = {}

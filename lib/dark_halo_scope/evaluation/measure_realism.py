@@ -154,33 +154,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = load_settings(arguments.settings, RealismSettings)
     started = datetime.now(UTC)
 
-    import torch
     from scipy.special import expit
 
     from dark_halo_scope.evaluation.features import feature_extractor
-    from dark_halo_scope.models.deploy import require_deployable
-    from dark_halo_scope.models.device import resolve_device
-    from dark_halo_scope.models.weights import load_model
+    from dark_halo_scope.models.deploy import open_finder
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    model, preprocess, card = load_model(arguments.model)
-    require_deployable(preprocess.settings, arguments.model)
+    finder = open_finder(arguments.model, arguments.device, arguments.threads)
     scores_manifest, packed = load_manifest(arguments.scores, "scores"), load_manifest(arguments.packed, "packed")
-    check_belong_together(scores_manifest, card["weights"]["sha256"], packed.sha256, arguments.scores)
+    check_belong_together(scores_manifest, finder.card["weights"]["sha256"], packed.sha256, arguments.scores)
     name = str(scores_manifest.facts["split"])
     split, scores = open_packed(arguments.packed, name), read_scores(scores_manifest)
     rng = np.random.default_rng(settings.seed)
 
     cutouts_N3HW, listed = open_cutouts(arguments.cutouts)
-    cutouts_N3HW, listed = centre_crop(cutouts_N3HW, preprocess.size), with_cells(listed)
-    kept, excluded = usable_lenses(cutouts_N3HW, listed, model.settings.meta_columns)
+    cutouts_N3HW, listed = centre_crop(cutouts_N3HW, finder.preprocess.size), with_cells(listed)
+    kept, excluded = usable_lenses(cutouts_N3HW, listed, finder.model.settings.meta_columns)
     if len(kept) > settings.max_lenses:
         excluded["not drawn"] = len(kept) - settings.max_lenses
         kept = np.sort(rng.choice(kept, settings.max_lenses, replace=False))
     lens_rows, service = listed.take(pa.array(kept)), np.asarray(cutouts_N3HW[kept], dtype=np.float32)
     on_coadds, coadd, coadd_centre = coadd_stamps(
-        lens_rows, load_manifest(arguments.arc_light, ARC_LIGHT), preprocess.size, settings.same_object_arcsec
+        lens_rows, load_manifest(arguments.arc_light, ARC_LIGHT), finder.preprocess.size, settings.same_object_arcsec
     )
     chosen = one_a_host(split, settings.max_injections, rng)
     injection_rows = split.rows.take(pa.array(chosen))
@@ -188,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     centre = lens_centres(injection_rows)
     centre = np.zeros((len(chosen), 2)) if centre is None else centre
     with Progress(len(service) + len(coadd) + 2 * len(chosen), "Taking features (images)") as progress:
-        extract = feature_extractor(model, preprocess, resolve_device(arguments.device), advance=progress.advance)
+        extract = feature_extractor(finder.model, finder.preprocess, finder.device, advance=progress.advance)
 
         def galaxies(
             images: NDArray[np.floating], rows: pa.Table, at: NDArray[np.float64], host: NDArray[np.intp]
@@ -225,10 +219,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     false, false_facts = false_lenses(scores, settings.errors)
     faint, faint_facts = missed_injections(scores, settings.errors)
     result: dict[str, Any] = {
-        "generation": card.get("generation"),
+        "generation": finder.card.get("generation"),
         "dataset": arguments.packed.parent.name,
         "split": name,
-        "model_sha256": card["weights"]["sha256"],
+        "model_sha256": finder.card["weights"]["sha256"],
         "packed_sha256": packed.sha256,
         "settings": settings.model_dump(mode="json"),
         "lenses": {

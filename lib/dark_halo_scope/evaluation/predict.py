@@ -268,33 +268,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_taken_columns(request.rows, made, str(arguments.coords or "The list of images"))
 
     # After the list: they take seconds to load, and a mistyped name none to find.
-    import torch
+    from dark_halo_scope.models.deploy import open_finder
 
-    from dark_halo_scope.models.deploy import require_deployable
-    from dark_halo_scope.models.device import resolve_device
-    from dark_halo_scope.models.predict import predictor
-    from dark_halo_scope.models.weights import load_model
-
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    model, preprocess, card = load_model(arguments.model)
-    require_deployable(preprocess.settings, arguments.model)
-    probabilities = calibrated(arguments.calibration, card["weights"]["sha256"], settings.survey_prevalence)
+    finder = open_finder(arguments.model, arguments.device, arguments.threads)
+    probabilities = calibrated(arguments.calibration, finder.card["weights"]["sha256"], settings.survey_prevalence)
     conditions = _conditions(
-        request, survey, arguments, settings, model.settings.meta_columns, model.meta_mean.tolist()
+        request, survey, arguments, settings, finder.model.settings.meta_columns, finder.model.meta_mean.tolist()
     )
 
-    predict = predictor(model, preprocess, resolve_device(arguments.device), settings.batch)
+    predict = finder.predictor(settings.batch)
     with ExitStack() as stack:
         stack.enter_context(lock(lock_path(arguments.output)))
         progress = stack.enter_context(Progress(len(request), "Scoring a list (rows)"))
         failed: Counter[str] = Counter()
         asked = sum(reason is None for reason in request.reasons)
-        pixels = _pixels(stack, request, files, survey, preprocess.size, arguments, settings, failed)
+        pixels = _pixels(stack, request, files, survey, finder.preprocess.size, arguments, settings, failed)
         target = stack.enter_context(atomic_path(arguments.output))
         with TableWriter(target, arguments.output.suffix == ".parquet") as writer:
             for table in predict_batches(
-                predict, request, conditions, pixels, preprocess.size, settings.batch, probabilities
+                predict, request, conditions, pixels, finder.preprocess.size, settings.batch, probabilities
             ):
                 writer.write(table)
                 progress.advance(table.num_rows)

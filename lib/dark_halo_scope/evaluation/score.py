@@ -41,19 +41,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     settings = load_settings(arguments.settings, ScoreSettings)
 
-    import torch
+    from dark_halo_scope.models.deploy import open_finder
 
-    from dark_halo_scope.models.deploy import require_deployable
-    from dark_halo_scope.models.device import resolve_device
-    from dark_halo_scope.models.predict import predictor
-    from dark_halo_scope.models.weights import load_model
-
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    model, preprocess, card = load_model(arguments.model)
-    require_deployable(preprocess.settings, arguments.model)
-    device = resolve_device(arguments.device)
-    predict = predictor(model, preprocess, device, settings.batch)
+    finder = open_finder(arguments.model, arguments.device, arguments.threads)
+    predict = finder.predictor(settings.batch)
     packed = load_manifest(arguments.packed, PACKED)
     check_split(packed, arguments.split)
     rows_in = sum(image_count(packed, arguments.split, kind) for kind in settings.kinds)
@@ -62,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     before: list[int] = []
 
     def counted(folder: Path, progress: Progress) -> Iterator[tuple[pa.Table, pa.Table]]:
-        parts = score_in_parts(predict, batches, arguments.split, folder, device.type, before.append)
+        parts = score_in_parts(predict, batches, arguments.split, folder, finder.device.type, before.append)
         for scored, left_out in parts:
             progress.advance(scored.num_rows + left_out.num_rows)
             yield scored, left_out
@@ -88,10 +79,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows_quarantined=rows_quarantined,
             columns={field.name: str(field.type) for field in schema},
             facts={
-                "generation": card.get("generation"),
+                "generation": finder.card.get("generation"),
                 "split": arguments.split,
                 "kinds": list(settings.kinds),
-                "model_sha256": card["weights"]["sha256"],
+                "model_sha256": finder.card["weights"]["sha256"],
                 "packed_sha256": packed.sha256,
             },
         )

@@ -49,23 +49,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     settings = load_settings(arguments.settings, AnchorEvaluationSettings)
 
-    import torch
+    from dark_halo_scope.models.deploy import open_finder
 
-    from dark_halo_scope.models.deploy import require_deployable
-    from dark_halo_scope.models.device import resolve_device
-    from dark_halo_scope.models.predict import predictor
-    from dark_halo_scope.models.weights import load_model
-
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    model, preprocess, card = load_model(arguments.model)
-    require_deployable(preprocess.settings, arguments.model)
+    finder = open_finder(arguments.model, arguments.device, arguments.threads)
     manifest = load_manifest(arguments.cutouts, CUTOUTS)
     images_N3HW, rows = open_cutouts(arguments.cutouts)
     # Slices of a memory map: nothing is read yet.
-    images_N3HW = centre_crop(images_N3HW, preprocess.size)
-    predict = predictor(model, preprocess, resolve_device(arguments.device), settings.batch)
-    meta_columns = model.settings.meta_columns
+    images_N3HW = centre_crop(images_N3HW, finder.preprocess.size)
+    predict = finder.predictor(settings.batch)
+    meta_columns = finder.model.settings.meta_columns
     left_out: list[str] = []
 
     def counted(progress: Progress) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -86,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows_quarantined=rows_quarantined,
             columns={field.name: str(field.type) for field in schema},
             facts={
-                "generation": card.get("generation"),
-                "model_sha256": card["weights"]["sha256"],
+                "generation": finder.card.get("generation"),
+                "model_sha256": finder.card["weights"]["sha256"],
                 "cutouts_sha256": manifest.sha256,
                 "excluded": excluded_reasons(left_out),
             },
