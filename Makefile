@@ -13,7 +13,7 @@ SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete $(SNAKEMAKE_ARGS)
 REPORTED = $(wildcard results/*/gates.json results/*/comparison.json results/generations.csv results/ablations.csv \
 	results/datasets/*/page.png results/paper/figures/*.png results/paper/tables/*.csv results/paper/paper.pdf results/targets.json)
 
-.PHONY: help setup java gates negative-control generations ablations datasets paper preflight test test-slow lint format bench resume report lock schemas clean-orphans
+.PHONY: help setup java gates negative-control generations ablations datasets finder paper preflight test test-slow lint format bench resume report lock schemas clean-orphans
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -55,6 +55,9 @@ ablations: setup ## train and gate the ablations of Gen5-Prime, and their table:
 
 datasets: setup ## every dataset under config/datasets, packed, each with its page
 	$(SNAKEMAKE) datasets
+
+finder: setup ## the finder of real images, from the catalogue of lenses to its selection function
+	$(SNAKEMAKE) finder
 
 paper: setup ## every figure, table and number of the paper, and its PDF, which needs LaTeX on this machine
 	$(SNAKEMAKE) paper_figures results/paper/paper.pdf

@@ -49,6 +49,7 @@ wildcard_constraints:
 localrules:
     ablations,
     datasets,
+    finder,
     gates,
     generations,
     paper_figures,
@@ -89,9 +90,18 @@ rule datasets:
         "Every dataset under config/datasets, packed, each with its page"
 
 
+rule finder:
+    input:
+        "results/catalogue/negative_pool_gates.json",
+        finder_files("json", "pdf", "png"),
+    message:
+        "The survey's finder of real images: validation, selection function and realism of injections"
+
+
 rule paper_figures:
     input:
         paper_figure_files("pdf", "png"),
+        finder_files("pdf", "png"),
         paper_table_files("csv", "md", "tex"),
         "results/paper/key_numbers.json",
         "results/paper/key_numbers.tex",

@@ -65,6 +65,15 @@ def _is_finder(name: str) -> bool:
     return CONFIG.dataset(CONFIG.generation(name).dataset).source == "real"
 
 
+def finder_files(*suffixes: str) -> list[str]:
+    """What is shown of the paper's finder of real images: its validation, its selection function, its ladder."""
+    finder = CONFIG.survey.paper.finder
+    shown = ("validation", "selection_function", "ladder") if finder else ()
+    return [
+        f"results/{finder}/{name}.{suffix}" for name in shown for suffix in suffixes
+    ]
+
+
 def own_scores(split: str):
     """Input function: the generation's scores of `split` of the dataset that it is trained on."""
 

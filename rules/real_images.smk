@@ -241,6 +241,38 @@ rule validate_finder:
         " --output {output.json} --top {output.top} 2> >(tee {log} >&2)"
 
 
+rule figure_validation:
+    input:
+        validation="results/{generation}/validation.json",
+        code=code("dark_halo_scope.paper.validation_figure", "figures"),
+    output:
+        report(
+            "results/{generation}/validation.png",
+            caption="../workflow/report/figure_validation.rst",
+            category="Finders of real images",
+            labels={"what": "{generation}", "shows": "validation"},
+        ),
+        "results/{generation}/validation.pdf",
+    log:
+        "logs/figure_validation/{generation}.log",
+    wildcard_constraints:
+        generation=finders(),
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=settings("generation", "figure_validation"),
+        threshold=shown_threshold("figure_validation"),
+    message:
+        "Drawing how {wildcards.generation} did on the test split"
+    shell:
+        "exec python -m dark_halo_scope.paper.validation_figure --validation {input.validation}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
 rule freeze_model:
     input:
         model=deployed_model,

@@ -28,6 +28,7 @@ def test_the_paper_is_six_figures_five_tables_its_numbers_and_its_text_but_needs
     assert FIGURES | {"key_numbers", "measure_targets", "write_paper", "figure_errors_page"} <= planned
     tables = {"dataset", "hyperparameters", "gates", "anchors", "prior_work"}
     assert {f"table_paper_{name}" for name in tables} <= planned
+    assert {"figure_validation", "figure_finder_selection", "figure_ladder"} <= planned
     assert "compile_paper" not in planned
     assert fresh.planned("results/paper/paper.pdf") - planned == {"compile_paper"}
 

@@ -34,13 +34,9 @@ def test_the_selection_function_is_one_call_from_the_catalogue_of_lenses(fresh: 
     assert fresh.planned("results/real_resnet18/selection_function.json") == SELECTION_RULES
 
 
-def test_its_figures_add_the_ladder_and_two_drawings(fresh: Checkout) -> None:
-    figures = [f"results/real_resnet18/{name}.png" for name in ("selection_function", "ladder")]
-    assert fresh.planned(*figures) == SELECTION_RULES | {
-        "measure_ladder",
-        "figure_ladder",
-        "figure_finder_selection",
-    }
+def test_the_finder_adds_the_ladder_three_drawings_and_the_gates_of_the_pool(fresh: Checkout) -> None:
+    drawings = {"figure_validation", "figure_finder_selection", "figure_ladder"}
+    assert fresh.planned("finder") == SELECTION_RULES | drawings | {"measure_ladder", "measure_negative_pool", "finder"}
 
 
 @pytest.mark.parametrize("generation", ["real_efficientnet_b0", "real_efficientnetv2_s"])

@@ -63,7 +63,15 @@ def test_arcs_that_nobody_could_see_are_not_compared() -> None:
     rungs = measure_ladder(_seen(100, 0), faint, _seen(100, 2), THRESHOLDS, SETTINGS)["rungs"]
     assert rungs[0]["counts"] == {"injected": 100, "compared": 0}
     assert rungs[0]["probe"]["value"] is None
-    assert rungs[0]["recall"]["p0.5"]["status"] == "not measurable: no injection"
+    assert rungs[0]["recall"]["p0.5"]["status"] == "not measurable: nothing was shown"
+
+
+def test_real_lenses_and_bare_hosts_are_counted_at_the_same_thresholds(ladder: dict) -> None:
+    """Hosts that pass without an arc are the floor under every completeness."""
+    lenses, hosts = ladder["real_lenses"]["recall"], ladder["hosts_alone"]["recall"]
+    assert lenses == recall(_seen(200, 0).logit, THRESHOLDS, SETTINGS.classifiers.confidence)
+    assert hosts == recall(_seen(600, 4).logit, THRESHOLDS, SETTINGS.classifiers.confidence)
+    assert ladder["hosts_alone"]["value"] is not None
 
 
 def test_recall_has_its_exact_interval() -> None:

@@ -18,7 +18,11 @@ from dark_halo_scope.paper.selection_figure import AXES
 LADDER: dict[str, Any] = {
     "generation": "one",
     "floor": {"value": 0.55, "n": 60, "interval": [0.45, 0.65], "status": "measured"},
-    "hosts_alone": {"value": 0.7, "n": 60, "interval": [0.6, 0.78], "status": "measured"},
+    "hosts_alone": {
+        **{"value": 0.7, "n": 60, "interval": [0.6, 0.78], "status": "measured"},
+        "recall": {"p0.5": {"value": 0.02, "n": 100, "interval": [0.0, 0.07], "status": "measured"}},
+    },
+    "real_lenses": {"recall": {"p0.5": {"value": 0.8, "n": 40, "interval": [0.64, 0.91], "status": "measured"}}},
     "rungs": [
         {
             "rung": name,
@@ -36,6 +40,43 @@ LADDER: dict[str, Any] = {
             start=1,
         )
     ],
+}
+
+
+def _at(value: float | None, n: int = 40) -> dict[str, Any]:
+    """A share at the threshold p0.5, or none."""
+    if value is None:
+        return {
+            "p0.5": {"value": None, "n": 0, "interval": None, "status": "not measurable: there was nothing to count"}
+        }
+    interval = [max(0.0, value - 0.1), min(1.0, value + 0.1)]
+    return {"p0.5": {"value": value, "n": n, "interval": interval, "status": "measured"}}
+
+
+def _reliability(*shares: float) -> dict[str, Any]:
+    bins = [
+        {"mean_probability": (i + 0.5) / len(shares), "value": share, "interval": [share / 2, (share + 1) / 2]}
+        for i, share in enumerate(shares)
+    ]
+    return {"reliability": bins}
+
+
+VALIDATION: dict[str, Any] = {
+    "generation": "one",
+    "thresholds": {"p0.5": {"logit": 0.0}},
+    "recall": {
+        "overall": {"all": _at(0.75, 60)},
+        "tier": {"A": _at(0.9, 25), "B": _at(0.6, 35)},
+        "tier_not_circular": {"A": _at(0.8, 10), "B": _at(None)},
+    },
+    "fpr": {
+        "sample": {"N1": _at(0.01, 900), "all": _at(0.02, 1000), "confuser ring_proxy": _at(0.05, 80)},
+        "survey": {"N1": _at(0.011, 900), "all": _at(0.015, 1000), "confuser ring_proxy": _at(0.04, 80)},
+    },
+    "calibration": {
+        "status": "measured",
+        "test": {"probabilities": {"raw": _reliability(0.0, 0.2, 0.9), "platt": _reliability(0.1, 0.5, 0.95)}},
+    },
 }
 
 STRATA = ("x < 0.5", "0.5 <= x < 1", "x >= 1", "all")

@@ -10,7 +10,14 @@ import pytest
 
 from dark_halo_scope.core.code import modules
 from dark_halo_scope.core.files import sha256_file, write_json
-from dark_halo_scope.paper import anchor_gallery, gate_figure, ladder_figure, roc_figure, selection_figure
+from dark_halo_scope.paper import (
+    anchor_gallery,
+    gate_figure,
+    ladder_figure,
+    roc_figure,
+    selection_figure,
+    validation_figure,
+)
 from dark_halo_scope.paper.figure_config import SixChannelsSettings
 from dark_halo_scope.paper.layout import Margins, panel_row, picture_grid
 from dark_halo_scope.paper.six_channels import draw
@@ -18,6 +25,7 @@ from dark_halo_scope.paper.style import PAGE_MM, save_figure
 
 from .figure_inputs import (
     LADDER,
+    VALIDATION,
     gates,
     write_anchors,
     write_cells,
@@ -34,6 +42,7 @@ FIGURES = (
     "anchor_gallery",
     "selection_figure",
     "ladder_figure",
+    "validation_figure",
     "errors_page",
 )
 MAINS = {
@@ -42,6 +51,7 @@ MAINS = {
     "anchor_gallery": anchor_gallery.main,
     "selection_figure": selection_figure.main,
     "ladder_figure": ladder_figure.main,
+    "validation_figure": validation_figure.main,
 }
 
 
@@ -51,6 +61,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     folder = tmp_path_factory.mktemp("inputs")
     write_json(folder / "gates.json", gates("one"))
     write_json(folder / "ladder.json", LADDER)
+    write_json(folder / "validation.json", VALIDATION)
     performance = write_performance(folder / "performance.json", "one")
     scores = np.linspace(0.02, 0.98, 24).tolist()
     anchors = write_anchors(folder / "anchors.csv", scores, ["A", "B", ""] * 8)
@@ -62,6 +73,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "anchor_gallery": ["--anchors", str(anchors), "--cutouts", str(cutouts)],
         "selection_figure": ["--completeness", str(cells), "--surface", str(surface)],
         "ladder_figure": ["--ladder", str(folder / "ladder.json")],
+        "validation_figure": ["--validation", str(folder / "validation.json")],
     }
 
 

@@ -15,7 +15,10 @@ def test_rungs_stand_in_their_order_whatever_the_order_of_the_file() -> None:
     ladder = copy.deepcopy(LADDER)
     ladder["rungs"] = ladder["rungs"][::-1]
     labels = [text.get_text() for text in draw(ladder, LadderFigureSettings()).axes[0].get_yticklabels()]
-    assert labels == ["  hosts without arcs", "1  sersic fwhm", "2  sersic nea", "3  clumpy"]
+    assert labels == [
+        *("real lenses", "hosts without arcs"),
+        *("1  Sérsic sources", "2  and the PSF's true width", "3  clumpy discs as sources"),
+    ]
 
 
 def test_numbers_and_intervals_are_those_of_the_file() -> None:
@@ -23,7 +26,8 @@ def test_numbers_and_intervals_are_those_of_the_file() -> None:
     assert [0.8, 0.9] in [list(line.get_xdata()) for line in probe.lines]
     assert [0.125, 0.375] in [list(line.get_xdata()) for line in recall.lines]
     assert "hosts against hosts, 0.55" in probe.get_title()
-    assert [text.get_text() for text in recall.texts] == ["n = 100", "n = 100", "n = 100"]
+    assert [text.get_text() for text in recall.texts] == ["n = 40", *["n = 100"] * 4]
+    assert [0.64, 0.91] in [list(line.get_xdata()) for line in recall.lines]
 
 
 def test_a_rung_whose_probe_is_not_measurable_says_why() -> None:

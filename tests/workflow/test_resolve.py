@@ -232,3 +232,14 @@ def test_sections_are_sorted_json(project_root: Path) -> None:
 def test_an_unknown_dataset_is_named(project_root: Path) -> None:
     with pytest.raises(ConfigError, match="no dataset 'v9'"):
         resolve(project_root / "config", "mini").section("dataset", "v9", "stamps")
+
+
+def test_what_the_paper_names_exists_and_its_finder_has_real_images(config: Callable[..., Path]) -> None:
+    for chosen, sentence in (
+        ("finder: none_such", r"paper\.finder: none_such, which config/generations does not have; there are: one"),
+        ("finder: one", r"paper\.finder: one, which is trained on any and not on real images"),
+        ("generation: two", r"paper\.generation: two, which config/generations does not have"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            resolve(config(SURVEY + f"paper: {{{chosen}}}\n", one=STAGES), "sky")
+    assert resolve(config(SURVEY + "paper: {finder: null}\n", one=STAGES), "sky").survey.paper.finder is None

@@ -71,7 +71,8 @@ def measure_ladder(
     Returns:
         rungs: in order, each with its number, family, description, probe, recall and counts; the matched one with how
             well it is matched.
-        hosts_alone: the probe of real lenses against hosts without arcs.
+        hosts_alone: the probe of real lenses against hosts without arcs, and the share of those hosts that is found.
+        real_lenses: the share of them that is found.
         floor: what a probe finds between hosts and hosts.
     """
     rng = np.random.default_rng(settings.seed)
@@ -87,7 +88,12 @@ def measure_ladder(
         entry = {"rung": rung, "family": physics.family, "description": physics.description, "counts": counts}
         rungs.append(entry | _compared(lenses, compared, thresholds, settings, rng))
         last = compared
-    result: dict[str, Any] = {"hosts_alone": _probe(lenses.galaxies, bare.galaxies, settings, rng)}
+    alone = _compared(lenses, bare, thresholds, settings, rng)
+    confidence = settings.classifiers.confidence
+    result: dict[str, Any] = {
+        "hosts_alone": alone["probe"] | {"recall": alone["recall"]},
+        "real_lenses": {"recall": recall(lenses.logit, thresholds, confidence)},
+    }
     if last is not None:
         found = match(lenses.galaxies, last.galaxies, settings.match.variables, settings.match.caliper)
         chosen = lenses.take(found.lens), last.take(found.first)
@@ -99,9 +105,9 @@ def measure_ladder(
             "matching": match_quality(lenses.galaxies.photometry, last.galaxies.photometry, found),
         }
         rungs.append(entry | _compared(*chosen, thresholds, settings, rng))
-    alone = match(lenses.galaxies, bare.galaxies, settings.match.variables, settings.match.caliper)
+    matched = match(lenses.galaxies, bare.galaxies, settings.match.variables, settings.match.caliper)
     repeats = RealismSettings(floor_repeats=settings.floor_repeats, classifiers=settings.classifiers)
-    floor = floor_auc(bare.galaxies, alone, repeats, rng)
+    floor = floor_auc(bare.galaxies, matched, repeats, rng)
     numbered = [{"number": place, **rung} for place, rung in enumerate(rungs, 1)]
     return {"rungs": numbered, **result, "floor": floor}
 
@@ -112,7 +118,7 @@ def recall(logit: NDArray[np.float64], thresholds: Mapping[str, float], confiden
     for name, threshold in thresholds.items():
         found = int((logit >= threshold).sum())
         if not len(logit):
-            entries[name] = number(None, 0, None, "not measurable: no injection")
+            entries[name] = number(None, 0, None, "not measurable: nothing was shown")
             continue
         low, high = clopper_pearson(found, len(logit), confidence)
         entries[name] = number(found / len(logit), len(logit), (float(low), float(high)))

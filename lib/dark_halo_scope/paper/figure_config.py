@@ -19,7 +19,8 @@ class PaperSettings(Settings):
         description="generations whose ROC curves are drawn; seven colours are all that the colour-blind tell apart",
     )
     finder: str | None = Field(
-        None, description="finder of real images whose targets are judged too; null: none, and none is trained for them"
+        "real_resnet18",
+        description="finder of real images that is validated, frozen and judged; null: none, and none is trained",
     )
 
 
@@ -75,3 +76,9 @@ class LadderFigureSettings(Settings):
 
     threshold: str = Field("p0.5", description="the threshold whose completeness is drawn, by its name")
     row_mm: float = Field(8.0, gt=3, description="height of a rung's row, printed millimetres")
+
+
+class ValidationFigureSettings(Settings):
+    """What the figure of a finder's validation shows."""
+
+    threshold: str = Field("p0.5", description="the threshold of recall and false positive rates, by its name")

@@ -9,17 +9,27 @@ from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.files import read_json
 from dark_halo_scope.paper.figure_config import LadderFigureSettings
 from dark_halo_scope.paper.layout import Margins, panel_row
+from dark_halo_scope.paper.number_rows import draw_number, name_rows
 from dark_halo_scope.paper.style import COLOURS, GREY, PAPER_RC_PARAMS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARGINS = Margins(left=42.0, right=3.0, top=8.0, bottom=9.0, gap=6.0)
+_NAMES = {
+    "sersic_fwhm": "Sérsic sources",
+    "sersic_nea": "and the PSF's true width",
+    "sersic_noise": "and shot noise",
+    "clumpy": "clumpy discs as sources",
+    "image": "images of real galaxies as sources",
+    "matched_hosts": "and hosts like those of real lenses",
+}
+
+_MARGINS = Margins(left=50.0, right=3.0, top=8.0, bottom=9.0, gap=6.0)
 
 
 def draw(ladder: Mapping[str, Any], settings: LadderFigureSettings) -> "Figure":
-    """One row a rung, after one of hosts without arcs: the probe's AUC beside its floor, completeness at a threshold.
+    """One row a rung, after real lenses and hosts without arcs: the probe's AUC beside its floor, and the share found.
 
     Args:
         ladder: ladder.json.
@@ -37,8 +47,12 @@ def draw(ladder: Mapping[str, Any], settings: LadderFigureSettings) -> "Figure":
     names = sorted({name for rung in rungs for name in rung["recall"]})
     if settings.threshold not in names:
         raise BadInputError(f"The ladder has no threshold {settings.threshold!r}; it has {', '.join(names)}.")
-    bare = ladder.get("hosts_alone")
-    rows = [*([{"rung": "hosts without arcs", "number": 0, "probe": bare}] if bare else []), *rungs]
+    lenses, bare = ladder["real_lenses"], ladder["hosts_alone"]
+    rows = [
+        ("real lenses", None, lenses),
+        ("hosts without arcs", bare, bare),
+        *((f"{rung['number']}  {_NAMES.get(rung['rung'], rung['rung'])}", rung["probe"], rung) for rung in rungs),
+    ]
     height = _MARGINS.top + _MARGINS.bottom + settings.row_mm * len(rows)
     with mpl.rc_context(PAPER_RC_PARAMS):
         figure, (left, right) = panel_row(2, height, _MARGINS, sharey=True)
@@ -46,18 +60,15 @@ def draw(ladder: Mapping[str, Any], settings: LadderFigureSettings) -> "Figure":
         left.set_xlim(0.3, 1.02)
         right.set_xlim(0, 1)
         _floor(left, ladder.get("floor"))
-        for place, row in enumerate(rows):
-            _number(left, place, row["probe"], COLOURS["blue"])
-            if "recall" in row:
-                _number(right, place, row["recall"].get(settings.threshold), COLOURS["orange"])
+        for place, (_, probe, row) in enumerate(rows):
+            if probe is not None:
+                draw_number(left, place, probe, COLOURS["blue"])
+            draw_number(right, place, row["recall"].get(settings.threshold), COLOURS["orange"])
         left.set(xlabel="AUC of a linear probe against real lenses")
         left.axvline(0.5, color=GREY, linestyle=(0, (4, 2)), linewidth=0.7, zorder=0)
-        right.set(xlabel=f"completeness at {settings.threshold}")
-        names = [f"{row['number'] or ''}  {row['rung'].replace('_', ' ')}" for row in rows]
-        left.set_yticks(range(len(rows)), names)
-        left.set_ylim(len(rows) - 0.5, -0.5)
-        for axes in (left, right):
-            axes.tick_params(axis="y", length=0)
+        right.set(xlabel=f"share found at {settings.threshold}")
+        name_rows(left, [name for name, _, _ in rows])
+        right.tick_params(axis="y", length=0)
     return figure
 
 
@@ -70,21 +81,6 @@ def _floor(axes: "Axes", floor: Mapping[str, Any] | None) -> None:
         axes.axvspan(*floor["interval"], color="0.88", linewidth=0, zorder=0)
     axes.axvline(floor["value"], color="0.6", linewidth=0.8, zorder=1)
     axes.set_title(f"grey: hosts against hosts, {floor['value']:.2f}", color=GREY, fontsize=6)
-
-
-def _number(axes: "Axes", row: int, measured: Mapping[str, Any] | None, colour: str) -> None:
-    """A value with its interval and count, or why there is none."""
-    if not measured or measured.get("value") is None:
-        text = str((measured or {}).get("status") or "not measured")
-        middle = sum(axes.get_xlim()) / 2
-        axes.text(middle, row, text, fontsize=5, color=GREY, ha="center", va="center")
-        return
-    if measured.get("interval"):
-        axes.plot(measured["interval"], [row, row], color=colour, linewidth=1.0)
-    axes.plot(measured["value"], row, "o", color=colour, markersize=3.4, mfc="white")
-    axes.annotate(
-        f"n = {measured['n']}", (measured["value"], row), (0, 4), textcoords="offset points", fontsize=5, ha="center"
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -25,6 +25,7 @@ FloatArray = NDArray[np.float64]
 AXES = "theta_e_arcsec x z_phot"
 
 _HEIGHT_MM, _BAR_MM = 64.0, 2.0
+_TOPS = (0.25, 0.5, 1.0)
 _MARGINS = Margins(left=10.0, right=2.0, top=12.0, bottom=9.0, gap=12.0)
 # Colour, marker and shift to the side (of a panel's width) of each cut, so that their bars do not hide one another.
 _CUTS = (
@@ -116,7 +117,7 @@ def draw(surface: Surface | None, cells: Cells, settings: SelectionFigureSetting
             for axes in panels[:2]:
                 _note(axes, "not measurable:\ntoo few injections for a surface")
         else:
-            shown = _mesh(panels[0], surface, surface.value, "cividis", 1.0)
+            shown = _mesh(panels[0], surface, surface.value, "cividis", _top(surface.value.max()))
             lines = panels[0].contour(
                 surface.theta_e, surface.z, surface.value, settings.levels, colors="white", linewidths=0.7
             )
@@ -131,6 +132,11 @@ def draw(surface: Surface | None, cells: Cells, settings: SelectionFigureSetting
         for axes in panels:
             axes.set_xlabel("Einstein radius [arcsec]")
     return figure
+
+
+def _top(largest: float) -> float:
+    """End of the scale of a completeness: few of them, so that figures can be compared."""
+    return next((top for top in _TOPS if largest <= top), 1.0)
 
 
 def _note(axes: "Axes", text: str) -> None:
@@ -163,8 +169,9 @@ def _cuts(axes: "Axes", surface: Surface | None, cells: Cells, settings: Selecti
     """Completeness over Einstein radius at given redshifts, and the cells that hold them."""
     from matplotlib.ticker import MultipleLocator
 
-    axes.set(ylim=(0, 1), ylabel="completeness")
-    axes.yaxis.set_major_locator(MultipleLocator(0.2))
+    highest = max([*cells.value, *([] if surface is None else [surface.value.max()])], default=1.0)
+    axes.set(ylim=(0, _top(highest)), ylabel="completeness")
+    axes.yaxis.set_major_locator(MultipleLocator(_top(highest) / 5))
     if not len(cells.n):
         _note(axes, "no injection in any cell")
         return
@@ -187,7 +194,7 @@ def _cuts(axes: "Axes", surface: Surface | None, cells: Cells, settings: Selecti
         style: Any = {"fmt": marker, "color": colour, "markersize": 2.8, "linewidth": 0.7, "mfc": "white"}
         axes.errorbar(middle, counted, bars, label=f"$z$ = {z:g}", **style)
     if inside:
-        axes.legend(loc="lower right", handlelength=1.6)
+        axes.legend(loc="lower right" if _top(highest) == 1.0 else "upper right", handlelength=1.6)
     else:
         _note(axes, f"the redshifts asked for\nlie outside of {span[0]:.2f} to {span[1]:.2f}")
 

@@ -49,6 +49,7 @@ from dark_halo_scope.paper.figure_config import (
     RocFigureSettings,
     SelectionFigureSettings,
     SixChannelsSettings,
+    ValidationFigureSettings,
 )
 from dark_halo_scope.survey.config import CoaddSettings, SurveySettings
 from dark_halo_scope.survey.cutout_config import AskingSettings, CutoutServiceSettings
@@ -171,6 +172,7 @@ class GenerationFile(Settings):
     selection_function: SelectionFunctionSettings = SelectionFunctionSettings()
     figure_selection_function: SelectionFigureSettings = SelectionFigureSettings(threshold="p0.5")
     figure_ladder: LadderFigureSettings = LadderFigureSettings()
+    figure_validation: ValidationFigureSettings = ValidationFigureSettings()
 
     @field_validator("stages", mode="before")
     @classmethod

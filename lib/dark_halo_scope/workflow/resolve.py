@@ -176,7 +176,7 @@ def resolve(config_directory: Path, survey: str) -> Resolved:
     _refuse_ablations_gated_otherwise(generations)
     datasets = read_all("datasets", survey_file.overrides.datasets, DatasetFile)
     _refuse_unknown_datasets(generations, datasets)
-    _refuse_unknown_in_paper(survey_path, survey_file.paper, generations)
+    _refuse_unknown_in_paper(survey_path, survey_file.paper, generations, datasets)
     return Resolved(survey=survey_file, datasets=datasets, generations=generations)
 
 
@@ -228,15 +228,32 @@ def _refuse_unknown_datasets(generations: Mapping[str, GenerationFile], datasets
                 )
 
 
-def _refuse_unknown_in_paper(path: Path, paper: PaperSettings, generations: Mapping[str, GenerationFile]) -> None:
+def _refuse_unknown_in_paper(
+    path: Path,
+    paper: PaperSettings,
+    generations: Mapping[str, GenerationFile],
+    datasets: Mapping[str, DatasetFile],
+) -> None:
     """Every generation that the settings of the paper name exists; defaults matter to who asks for the paper only."""
-    named = {"generation": (paper.generation,), "gates_of": paper.gates_of or (), "roc_of": paper.roc_of}
+    named = {
+        "generation": (paper.generation,),
+        "gates_of": paper.gates_of or (),
+        "roc_of": paper.roc_of,
+        "finder": (paper.finder,) if paper.finder else (),
+    }
     for key in sorted(paper.model_fields_set):
         unknown = [name for name in named[key] if name not in generations]
         if unknown:
             raise ConfigError(
                 f"{path} has paper.{key}: {', '.join(unknown)}, which config/generations does not have; there are: "
                 f"{', '.join(generations)}."
+            )
+    if "finder" in paper.model_fields_set and paper.finder:
+        dataset = generations[paper.finder].dataset
+        if datasets[dataset].source != "real":
+            raise ConfigError(
+                f"{path} has paper.finder: {paper.finder}, which is trained on {dataset} and not on real images; "
+                "name a generation whose dataset has `source: real`, or null."
             )
 
 
