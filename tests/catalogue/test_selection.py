@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dark_halo_scope.catalogue.selection import FLAGS, SWEEP_COLUMNS, VARIANTS, bad_row_reasons, lrg_flags, magnitudes
+from dark_halo_scope.catalogue.selection import (
+    FLAGS,
+    SWEEP_COLUMNS,
+    VARIANTS,
+    bad_row_reasons,
+    is_fine,
+    lrg_flags,
+    magnitudes,
+    mark_bad,
+)
 
 EXTINCTION = {"G": 1.0, "R": 1.0, "Z": 1.0, "W1": 1.0}
 
@@ -149,6 +158,20 @@ def test_bad_rows_have_a_reason(changes, reason):
 def test_a_good_row_has_none():
     assert bad_row_reasons(row())[0] is None
     assert bad_row_reasons(row(FLUX_W1=-0.5))[0] is None, "a negative flux is a measurement"
+
+
+def test_the_first_reason_against_a_row_stands():
+    reason_N = np.full(3, None, dtype=object)
+    mark_bad(reason_N, np.array([True, False, False]), "first")
+    mark_bad(reason_N, [True, True, False], "second")
+    assert reason_N.tolist() == ["first", "second", None]
+    assert is_fine(reason_N).tolist() == [False, False, True]
+
+
+def test_no_rows_have_no_reasons():
+    reason_N = np.empty(0, dtype=object)
+    mark_bad(reason_N, [], "bad")
+    assert is_fine(reason_N).tolist() == []
 
 
 def test_the_real_dr10_catalogue_is_selected_from(real_data):

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from dark_halo_scope.catalogue.confusers import PROXIES, RULES, Rules, confuser_classes, in_pool, neighbours
 from dark_halo_scope.catalogue.lens_positions import LensPositions
 from dark_halo_scope.catalogue.negative_pool_config import NOBS_Z_BINS, NegativePoolSettings
-from dark_halo_scope.catalogue.selection import CHECKED_COLUMNS, bad_row_reasons
+from dark_halo_scope.catalogue.selection import CHECKED_COLUMNS, bad_row_reasons, is_fine
 from dark_halo_scope.catalogue.splits import healpix_cell, near_other_split, split_of_cells
 from dark_halo_scope.core.quarantine import REASON
 from dark_halo_scope.survey.units import magnitude
@@ -153,8 +153,8 @@ def select_negatives(
     """
     columns = {column: sweep[column].to_numpy(zero_copy_only=False) for column in POOL_SWEEP_COLUMNS}
     reason_N = bad_row_reasons(columns)
-    good_N = np.flatnonzero(reason_N == None)  # noqa: E711 - elementwise
-    bad_N = np.flatnonzero(reason_N != None)  # noqa: E711 - elementwise
+    fine_N = is_fine(reason_N)
+    good_N, bad_N = np.flatnonzero(fine_N), np.flatnonzero(~fine_N)
     rules = pool_rules(settings)
     counts = Counter(read=sweep.num_rows, bad=len(bad_N))
     inside_N = in_pool({key: values[good_N] for key, values in columns.items()}, rules)

@@ -28,6 +28,7 @@ from dark_halo_scope.catalogue.selection import (
     MAG_BANDS,
     SWEEP_COLUMNS,
     bad_row_reasons,
+    is_fine,
     lrg_flags,
     magnitudes,
     mark_bad,
@@ -212,9 +213,9 @@ def select_rows(
     with np.errstate(invalid="ignore"):
         outside_N = (ra_N < box_N4[:, 0]) | (ra_N > box_N4[:, 1]) | (dec_N < box_N4[:, 2]) | (dec_N > box_N4[:, 3])
     mark_bad(reason_N, outside_N, "position lies outside its brick")
-    bad_N = reason_N != None  # noqa: E711 - elementwise
+    good_N = is_fine(reason_N)
+    bad_N = ~good_N
 
-    good_N = ~bad_N
     good = {name: values[good_N] for name, values in columns.items()}
     flags = lrg_flags(good)
     steps = {

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from dark_halo_scope.catalogue.crossmatch import chord, separation, unit_vectors
 from dark_halo_scope.catalogue.lens_positions import LensPositions
 from dark_halo_scope.catalogue.negative_rows import POOL_SCHEMA, POOL_SWEEP_COLUMNS, pool_rows
 from dark_halo_scope.catalogue.positive_config import PositiveSettings
-from dark_halo_scope.catalogue.selection import bad_row_reasons, is_extended
+from dark_halo_scope.catalogue.selection import bad_row_reasons, is_extended, is_fine, mark_bad
 from dark_halo_scope.catalogue.splits import leaking_pairs
 from dark_halo_scope.core.quarantine import REASON
 from dark_halo_scope.survey.grid import brickid_at, bricks_of_ids
@@ -99,10 +100,7 @@ class Matched:
 def choose_lenses(lenses: pa.Table, settings: PositiveSettings) -> Chosen:
     """Lenses of lenses.json that the settings take; the first reason against one stands."""
     reason_N = np.full(lenses.num_rows, None, dtype=object)
-
-    def leave_out(bad_N: Sequence[bool] | NDArray[np.bool_], reason: str) -> None:
-        reason_N[np.asarray(bad_N, dtype=bool) & (reason_N == None)] = reason  # noqa: E711 - elementwise
-
+    leave_out = partial(mark_bad, reason_N)
     leave_out([kind not in settings.types for kind in lenses["type"].to_pylist()], "another type of deflector")
     if settings.desi_named:
         leave_out([not named for named in lenses["is_desi_named"].to_pylist()], "no DESI in its names")
@@ -118,8 +116,7 @@ def choose_lenses(lenses: pa.Table, settings: PositiveSettings) -> Chosen:
     if settings.dec_range is not None:
         dec_N, (low, high) = lenses["dec"].to_numpy(), settings.dec_range
         leave_out((dec_N <= low) | (dec_N >= high), "outside the declinations of the negatives")
-    taken_N = reason_N == None  # noqa: E711 - elementwise
-    return Chosen(lenses.filter(pa.array(taken_N)), _with_reasons(lenses, reason_N))
+    return Chosen(lenses.filter(pa.array(is_fine(reason_N))), _with_reasons(lenses, reason_N))
 
 
 def galaxies_near(
@@ -137,7 +134,7 @@ def galaxies_near(
         `GALAXY_SCHEMA`; rows that were read and bad.
     """
     columns = {column: sweep[column].to_numpy(zero_copy_only=False) for column in POOL_SWEEP_COLUMNS}
-    good_N = np.flatnonzero(bad_row_reasons(columns) == None)  # noqa: E711 - elementwise
+    good_N = np.flatnonzero(is_fine(bad_row_reasons(columns)))
     counts = Counter(read=sweep.num_rows, bad=sweep.num_rows - len(good_N))
     good_N = good_N[is_extended({"TYPE": columns["TYPE"][good_N]})]
     number_N = good_N[lenses.near(columns["RA"][good_N], columns["DEC"][good_N], settings.radius_arcsec)]

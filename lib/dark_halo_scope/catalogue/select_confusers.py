@@ -37,7 +37,7 @@ from dark_halo_scope.catalogue.parent import (
     table_bytes,
     with_files,
 )
-from dark_halo_scope.catalogue.selection import CHECKED_COLUMNS, SWEEP_COLUMNS, bad_row_reasons, lrg_flags
+from dark_halo_scope.catalogue.selection import CHECKED_COLUMNS, SWEEP_COLUMNS, bad_row_reasons, is_fine, lrg_flags
 from dark_halo_scope.catalogue.splits import SPLITS
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
@@ -207,7 +207,7 @@ def _select(
 
 def _good(columns: dict[str, NDArray]) -> NDArray[np.int64]:
     """Numbers of the rows that are usable."""
-    return np.flatnonzero(bad_row_reasons(columns) == None)  # noqa: E711 - elementwise
+    return np.flatnonzero(is_fine(bad_row_reasons(columns)))
 
 
 def _carried(rows: pa.Table, counts: Counter[str]) -> Iterator[pa.RecordBatch]:

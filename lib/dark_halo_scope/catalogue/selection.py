@@ -3,7 +3,7 @@
 v1 to v5 use magnitudes as observed, the handoff's and DESI's cuts dereddened ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -166,9 +166,15 @@ def lrg_flags(columns: Columns) -> dict[str, NDArray[np.bool_]]:
     return flags | {"is_handoff": is_handoff(columns), "is_desi_lrg": is_desi_lrg(columns)}
 
 
-def mark_bad(reason_N: NDArray[np.object_], bad_N: NDArray[np.bool_], reason: str) -> None:
+def is_fine(reason_N: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """(N,) whether a row has no reason, None, against it."""
+    return reason_N == None  # noqa: E711 - elementwise
+
+
+def mark_bad(reason_N: NDArray[np.object_], bad_N: Sequence[bool] | NDArray[np.bool_], reason: str) -> None:
     """Give a reason to bad rows that have none yet: the first one stands."""
-    reason_N[bad_N & (reason_N == None)] = reason  # noqa: E711 - elementwise
+    # Of an empty list numpy would make numbers.
+    reason_N[np.asarray(bad_N, dtype=bool) & is_fine(reason_N)] = reason
 
 
 def bad_row_reasons(columns: Columns) -> NDArray[np.object_]:
