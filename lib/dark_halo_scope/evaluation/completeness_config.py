@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from dark_halo_scope.core.config import Settings
 
@@ -37,15 +37,26 @@ class SurfaceSettings(Settings):
     bootstraps: int = Field(default=200, ge=2, description="host resamples, each fitted again")
 
 
-class CompletenessSettings(Settings):
-    """Which detections count, in which cells, and how sure a cell is."""
+def _known_and_increasing(edges: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    if set(edges) != set(AXES):
+        raise ValueError(f"give edges of {', '.join(AXES)}, of each once and of nothing else")
+    for name, values in edges.items():
+        if len(values) < 2 or any(low >= high for low, high in pairwise(values)):
+            raise ValueError(f"edges of {name} must be two or more and increase")
+    return edges
 
-    fpr_targets: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        default=(1e-1, 1e-2, 1e-3), description="false positive rates of val's controls whose thresholds are used"
-    )
-    edges: dict[str, tuple[float, ...]] = Field(
-        default=_EDGES, description="by axis; a lower edge belongs to its bin, and the last edge to the last bin"
-    )
+
+EdgesByAxis = Annotated[
+    dict[str, tuple[float, ...]],
+    AfterValidator(_known_and_increasing),
+    Field(description="by axis; a lower edge belongs to its bin, and the last edge to the last bin"),
+]
+
+
+class CellSettings(Settings):
+    """In which cells injections are counted, and how sure a cell is."""
+
+    edges: EdgesByAxis = _EDGES
     min_cell: int = Field(
         default=200, ge=1, description="injections below which a cell says `too few`; 200 give 7 points either way"
     )
@@ -54,12 +65,10 @@ class CompletenessSettings(Settings):
     surface: SurfaceSettings = SurfaceSettings()
     seed: int = Field(default=42, ge=0)
 
-    @field_validator("edges")
-    @classmethod
-    def _known_and_increasing(cls, edges: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
-        if set(edges) != set(AXES):
-            raise ValueError(f"give edges of {', '.join(AXES)}, of each once and of nothing else")
-        for name, values in edges.items():
-            if len(values) < 2 or any(low >= high for low, high in pairwise(values)):
-                raise ValueError(f"edges of {name} must be two or more and increase")
-        return edges
+
+class CompletenessSettings(CellSettings):
+    """Which detections count, in which cells, and how sure a cell is."""
+
+    fpr_targets: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(1e-1, 1e-2, 1e-3), description="false positive rates of val's controls whose thresholds are used"
+    )

@@ -1,12 +1,9 @@
 """Settings of the selection function."""
 
-from itertools import pairwise
-
 import numpy as np
 from pydantic import Field, field_validator
 
-from dark_halo_scope.core.config import Settings
-from dark_halo_scope.evaluation.completeness_config import AXES, CompletenessSettings, SurfaceSettings
+from dark_halo_scope.evaluation.completeness_config import CellSettings, CompletenessSettings, EdgesByAxis
 
 #: All cells are listed, the empty ones too, for each family and threshold: no file of theirs becomes too large to send.
 MAX_CELLS = 20_000
@@ -22,31 +19,17 @@ _EDGES: dict[str, tuple[float, ...]] = {
 }
 
 
-class SelectionFunctionSettings(Settings):
+class SelectionFunctionSettings(CellSettings):
     """In which cells recovered injections are counted, and how sure a cell is."""
 
-    edges: dict[str, tuple[float, ...]] = Field(
-        default=_EDGES, description="by axis; a lower edge belongs to its bin, and the last edge to the last bin"
-    )
+    edges: EdgesByAxis = _EDGES
     thresholds: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="those of the frozen finder's card that are used; null: all"
     )
-    min_cell: int = Field(
-        default=200, ge=1, description="injections below which a cell says `too few`; 200 give 7 points either way"
-    )
-    confidence: float = Field(default=0.95, gt=0, lt=1)
-    bootstraps: int = Field(default=500, ge=2, description="host resamples of weighted means")
-    surface: SurfaceSettings = SurfaceSettings()
-    seed: int = Field(default=42, ge=0)
 
     @field_validator("edges")
     @classmethod
-    def _known_and_not_too_many(cls, edges: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
-        if set(edges) != set(AXES):
-            raise ValueError(f"give edges of {', '.join(AXES)}, of each once and of nothing else")
-        for name, values in edges.items():
-            if len(values) < 2 or any(low >= high for low, high in pairwise(values)):
-                raise ValueError(f"edges of {name} must be two or more and increase")
+    def _not_too_many(cls, edges: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
         cells = int(np.prod([len(values) - 1 for values in edges.values()]))
         if cells > MAX_CELLS:
             raise ValueError(f"these edges make {cells} cells, and every one is listed; make {MAX_CELLS} at most")
@@ -55,5 +38,4 @@ class SelectionFunctionSettings(Settings):
     @property
     def completeness(self) -> CompletenessSettings:
         """The same for what the completeness of a generation measures as well."""
-        shared = ("edges", "min_cell", "confidence", "bootstraps", "surface", "seed")
-        return CompletenessSettings(**{name: getattr(self, name) for name in shared})
+        return CompletenessSettings(**{name: getattr(self, name) for name in CellSettings.model_fields})
