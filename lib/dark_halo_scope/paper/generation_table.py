@@ -159,10 +159,6 @@ def _epochs_text(stage: Stage, named: bool) -> str:
     return f"{stage.name} {stage.epochs} ({stage.best_epoch})" if named else f"{stage.epochs} ({stage.best_epoch})"
 
 
-def _otherwise_text(differing: Sequence[str]) -> str:
-    return f" (gated otherwise: {', '.join(differing)})" if differing else ""
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the table of generations."""
     parser = argument_parser("Write one table of all generations.")

@@ -24,8 +24,7 @@ COLOURS = {
 #: For what is not data: notes, null distributions, lines of reference.
 GREY = "#666666"
 
-#: Width of a column and of a page of MNRAS, millimetres.
-COLUMN_MM = 84.0
+#: Width of a page of MNRAS, millimetres.
 PAGE_MM = 174.0
 _MM_PER_INCH = 25.4
 
