@@ -113,17 +113,6 @@ def test_names_with_dots_inside_are_names():
     assert storage.join("s3a://b/p/", "a..b", "c.d/e") == "s3://b/p/a..b/c.d/e"
 
 
-def test_an_unfinished_spark_output_is_refused(place):
-    storage.put(f"{place}/part-00000.parquet", b"x")
-    with pytest.raises(BadInputError, match="lacks _SUCCESS"):
-        storage.spark_files(place)
-    storage.put(f"{place}/_SUCCESS", b"")
-    assert storage.spark_files(place) == [f"{place}/part-00000.parquet"]
-    storage.remove(f"{place}/part-00000.parquet")
-    with pytest.raises(BadInputError, match="holds no"):
-        storage.spark_files(place)
-
-
 def test_an_artifact_can_have_its_data_in_s3(bucket, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DHS_SCRATCH", str(tmp_path / "scratch"))

@@ -16,7 +16,6 @@ from dark_halo_scope.images.cutouts import (
     ROWS,
     TOO_BRIGHT,
     Stored,
-    cutout_batches,
     open_cutouts,
     write_cutouts,
 )
@@ -114,16 +113,6 @@ def test_identical_content_is_identical_bytes_from_another_port_and_cache(
     assert one.sha256 == two.sha256
 
 
-def test_batches_hold_usable_cutouts_alone_and_say_where_they_are(
-    survey_json: Path, list_csv: Path, tmp_path: Path
-) -> None:
-    manifest = load_manifest(fetch(survey_json, list_csv, tmp_path / "cutouts.json"))
-    images, _ = open_cutouts(tmp_path / "cutouts.json")
-    batches = list(cutout_batches(manifest, 1))
-    assert [batch.rows["cutout_row"].to_pylist() for batch in batches] == [[0], [1]]
-    np.testing.assert_array_equal(batches[1].images, images[1:2])
-
-
 @pytest.mark.parametrize("name", [IMAGES, ROWS])
 def test_one_flipped_byte_is_an_error_that_names_the_file(
     survey_json: Path, list_csv: Path, tmp_path: Path, name: str
@@ -209,7 +198,6 @@ def test_a_list_of_nobody_is_no_error(survey_json: Path, tmp_path: Path) -> None
     images, rows = open_cutouts(output)
     assert images.shape == (0, 3, SIZE, SIZE)
     assert rows.num_rows == 0
-    assert list(cutout_batches(load_manifest(output), 8)) == []
 
 
 @pytest.mark.parametrize(

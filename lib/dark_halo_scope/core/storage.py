@@ -499,21 +499,6 @@ def list_files(uri: str | Path) -> list[str]:
     return [f"{normalise(uri)}/{name}" for name, _ in list_sizes(uri)]
 
 
-def spark_files(uri: str | Path, suffix: str = ".parquet") -> list[str]:
-    """Sorted URIs of the data files of a finished Spark output.
-
-    Raises:
-        BadInputError: the output lacks `_SUCCESS` or any data: the job that wrote it did not finish.
-    """
-    files = list_files(uri)
-    if f"{normalise(uri)}/_SUCCESS" not in files:
-        raise BadInputError(f"{uri} lacks _SUCCESS: the job that wrote it did not finish; run it again.")
-    data = [file for file in files if file.endswith(suffix)]
-    if not data:
-        raise BadInputError(f"{uri} holds no {suffix} file; run the job that writes it again.")
-    return data
-
-
 def remove(uri: str | Path) -> None:
     """Remove one file, or all below a directory or S3 prefix; one that is not there is fine.
 

@@ -24,8 +24,6 @@ from dark_halo_scope.evaluation.recovered import Recovered
 #: What the rows of all families together are called.
 ALL = "all"
 
-FLAGS = ("", "too few", "empty", "outside")
-
 
 @dataclass(frozen=True)
 class CellSums:

@@ -4,7 +4,7 @@ Shape legend: N rows of the list, 3 bands g, r, z, H rows, W columns. Pixels are
 table describes image i; where `cutout_ok` is false, image i is zero and `cutout_reason` says why there is none.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dark_halo_scope.core.errors import BadInputError
@@ -53,14 +52,6 @@ class Stored:
     reason: str | None
     url: str | None
     zero_fraction: float | None
-
-
-@dataclass(frozen=True)
-class CutoutBatch:
-    """Usable cutouts that follow one another: images (B, 3, H, W), float16, and their rows (B)."""
-
-    images: Array
-    rows: pa.Table
 
 
 def write_cutouts(prefix: Path, rows: pa.Table, stored: Iterable[Stored], size: int) -> pa.Table:
@@ -138,17 +129,3 @@ def open_images(manifest: Manifest) -> Array:
     size = int(manifest.facts["size"])
     array: Array = mapped_array(manifest, IMAGES, (cutout_count(manifest), len(BANDS), size, size))
     return array
-
-
-def cutout_batches(manifest: Manifest, batch: int) -> Iterator[CutoutBatch]:
-    """All usable cutouts, at most `batch` at a time; their rows say by `cutout_row` where they are in the list.
-
-    Raises:
-        CorruptDataError: a file differs from its checksum, or images and rows do not belong together.
-    """
-    images = open_images(manifest)
-    rows = aligned_rows(manifest, ROWS, cutout_count(manifest))
-    usable = rows.filter(pc.field("cutout_ok"))
-    for first in range(0, usable.num_rows, batch):
-        part = usable.slice(first, batch)
-        yield CutoutBatch(images[part["cutout_row"].to_numpy()], part)

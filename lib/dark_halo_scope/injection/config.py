@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from dark_halo_scope.core.config import Settings
 
-Split = Literal["train", "val", "test"]
 GridName = Literal["small", "medium", "sota", "sota_handoff"]
 
 
