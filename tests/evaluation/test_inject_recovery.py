@@ -113,6 +113,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(here: Path) -> None:
     assert not Path("recovery", CHECKPOINTS).exists()
 
 
+def test_a_part_that_is_damaged_after_it_was_found_whole_is_injected_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _recover("whole.json")
+    monkeypatch.setattr(recovery_parts, "is_done", lambda folder, name, made_on: name == "hosts-000000000")
+    assert _recover("recovery.json").sha256 == whole.sha256
+
+
 def test_a_finder_that_changed_since_it_was_frozen_is_refused(here: Path) -> None:
     card = read_json(Path("best.json"))
     card["preprocessing"]["clip_high"] = 12.0

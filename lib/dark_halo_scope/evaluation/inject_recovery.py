@@ -14,14 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dark_halo_scope.core.artifacts import CHECKPOINTS
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.core.files import remove_tree
-from dark_halo_scope.core.locks import lock
 from dark_halo_scope.core.manifest import attempt, load_manifest
 from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.evaluation.freeze import require_frozen
+from dark_halo_scope.evaluation.parts import parts_folder
 from dark_halo_scope.evaluation.recovery_inputs import add_arguments, hosts_and_job, input_files
 from dark_halo_scope.evaluation.recovery_parts import recover
 from dark_halo_scope.evaluation.scores import write_scores
@@ -69,16 +67,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             progress.advance(scored.num_rows + left_out.num_rows)
             yield scored, left_out
 
-    checkpoints = arguments.output.with_suffix("") / CHECKPOINTS
     inputs = [arguments.frozen, arguments.model, *input_files(arguments)]
-    with attempt(arguments.output, KIND, MODULE, settings, inputs, arguments.data_root) as work:
-        with (
-            lock(checkpoints / f"{work.run_key}.lock"),
-            Progress(rows_in, "Injecting and scoring (images)") as progress,
-        ):
-            rows_out, rows_quarantined, _ = write_scores(
-                counted(checkpoints / work.run_key, progress), work.prefix, KIND
-            )
+    with (
+        attempt(arguments.output, KIND, MODULE, settings, inputs, arguments.data_root) as work,
+        parts_folder(arguments.output, work.run_key) as parts,
+    ):
+        with Progress(rows_in, "Injecting and scoring (images)") as progress:
+            rows_out, rows_quarantined, _ = write_scores(counted(parts, progress), work.prefix, KIND)
         if before:
             _logger.info("%d of %d injections had been scored before.", sum(before), rows_in)
         if not rows_out:
@@ -102,7 +97,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "split_seed": settings.split_seed,
             },
         )
-        remove_tree(checkpoints)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from dark_halo_scope.core.errors import CorruptDataError
-from dark_halo_scope.core.files import make_directory
 from dark_halo_scope.evaluation.pairs import Predict
-from dark_halo_scope.evaluation.score_parts import Scored, read_part, write_part
+from dark_halo_scope.evaluation.parts import Scored, in_parts, is_done
 from dark_halo_scope.injection.recovery import Rendered, units
 from dark_halo_scope.injection.recovery_schema import RECOVERY_SCHEMA
 from dark_halo_scope.injection.recovery_work import RecoveryJob, render_units
@@ -32,9 +31,7 @@ def recover(
         hosts: `HOST_SCHEMA`, all of them, in their order.
         job: what is injected where.
         workers: processes that render; see `render_units`.
-        folder: of the parts of this very run.
-        made_on: the kind of device; parts of another are done again, for logits differ in the last digits.
-        resumed: told of the images of each part that was done before.
+        folder, made_on, resumed: see `in_parts`.
 
     Yields:
         For each unit, rows with their logits and rows that are left out.
@@ -42,21 +39,19 @@ def recover(
     Raises:
         CorruptDataError: the network returns NaN or infinity.
     """
-    make_directory(folder)
     work = units(hosts, job.settings)
     length = max(1, job.settings.part_images // job.settings.unit_images)
-    parts = [work[first : first + length] for first in range(0, len(work), length)]
-    done = [read_part(folder, _name(part), made_on) is not None for part in parts]
-    missing = [hosts.slice(*unit) for part, is_done in zip(parts, done, strict=True) if not is_done for unit in part]
-    rendered = render_units(missing, job, workers)
-    for part, is_done in zip(parts, done, strict=True):
-        found = read_part(folder, _name(part), made_on) if is_done else None
-        if found is None:
-            found = [score_rendered(predict, unit) for unit in islice(rendered, len(part))]
-            write_part(folder, _name(part), found, made_on)
-        else:
-            resumed(sum(table.num_rows for tables in found for table in tables))
-        yield from found
+    parts = [(f"hosts-{work[first][0]:09d}", work[first : first + length]) for first in range(0, len(work), length)]
+    missing = [part for name, part in parts if not is_done(folder, name, made_on)]
+    # One after another whatever part they are of, so that no process waits for the end of a part.
+    rendered = render_units((hosts.slice(*unit) for part in missing for unit in part), job, workers)
+
+    def score(part: list[tuple[int, int]]) -> Iterator[Scored]:
+        # A part that was damaged since it was looked at is not among them.
+        own = rendered if part in missing else render_units((hosts.slice(*unit) for unit in part), job, 0)
+        return (score_rendered(predict, unit) for unit in islice(own, len(part)))
+
+    return in_parts(parts, score, folder, made_on, resumed)
 
 
 def score_rendered(predict: Predict, unit: Rendered) -> Scored:
@@ -72,7 +67,3 @@ def score_rendered(predict: Predict, unit: Rendered) -> Scored:
             f"The network's logit of the injection {first} is not finite, its pixels are; train the network again."
         )
     return unit.rows.append_column(RECOVERY_SCHEMA.field("logit"), pa.array(logits)), unit.left_out
-
-
-def _name(part: list[tuple[int, int]]) -> str:
-    return f"hosts-{part[0][0]:09d}"

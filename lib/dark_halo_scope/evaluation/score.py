@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dark_halo_scope.core.artifacts import CHECKPOINTS
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.core.files import remove_tree
-from dark_halo_scope.core.locks import lock
 from dark_halo_scope.core.manifest import attempt, load_manifest
 from dark_halo_scope.core.progress import Progress
 from dark_halo_scope.evaluation.config import ScoreSettings
+from dark_halo_scope.evaluation.parts import parts_folder
 from dark_halo_scope.evaluation.score_parts import score_in_parts
 from dark_halo_scope.evaluation.scores import write_scores
 from dark_halo_scope.images.packed import KIND as PACKED
@@ -58,16 +56,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             progress.advance(scored.num_rows + left_out.num_rows)
             yield scored, left_out
 
-    checkpoints = arguments.output.with_suffix("") / CHECKPOINTS
     everything = {**settings.model_dump(mode="json"), "split": arguments.split}
     inputs = [arguments.model, arguments.packed]
-    with attempt(arguments.output, "scores", MODULE, everything, inputs, arguments.data_root) as work:
-        parts = checkpoints / work.run_key
-        with (
-            # Tells whoever cleans up that they are in use.
-            lock(checkpoints / f"{work.run_key}.lock"),
-            Progress(rows_in, f"Scoring {arguments.split} (images)") as progress,
-        ):
+    with (
+        attempt(arguments.output, "scores", MODULE, everything, inputs, arguments.data_root) as work,
+        parts_folder(arguments.output, work.run_key) as parts,
+    ):
+        with Progress(rows_in, f"Scoring {arguments.split} (images)") as progress:
             rows_out, rows_quarantined, schema = write_scores(counted(parts, progress), work.prefix)
         if before:
             _logger.info("%d of %d images had been scored before.", sum(before), rows_in)
@@ -86,8 +81,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "packed_sha256": packed.sha256,
             },
         )
-        # Only one process at a time makes this output: parts of other run keys are of scorings that nobody will end.
-        remove_tree(checkpoints)
 
 
 if __name__ == "__main__":
