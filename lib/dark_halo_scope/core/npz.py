@@ -1,7 +1,7 @@
 """Arrays in a zip (NPZ) from and to bytes: equal arrays give equal bytes, and untrusted bytes cannot hurt.
 
 `np.load` opens what is written here. Reading checks sizes in the zip directory and in the array header before anything
-is inflated or allocated, and never reads a pickle.
+is inflated or allocated, and never reads a pickle. Every reader of such files is built on `open_npz` and `read_array`.
 """
 
 import io
@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +27,11 @@ class NpzError(BadInputError, ValueError):
     """Bytes that are not the arrays they should be: wrong container, shape, dtype or size. The message says which."""
 
 
-def encode_npz(arrays: Mapping[str, npt.NDArray[np.float32]], level: int = 1) -> bytes:
-    """Float32 arrays as NPZ bytes without timestamps.
+def encode_npz(arrays: Mapping[str, npt.NDArray[np.generic]], level: int = 1) -> bytes:
+    """Arrays as NPZ bytes without timestamps.
 
     Args:
-        arrays: by name, in the order written.
+        arrays: by name, in the order written; of numbers or fixed-width text.
         level: zlib level. Noise shrinks by less than a tenth at any level, so that 1 is enough; 0 stores the arrays,
             sixteen times as fast.
     """
@@ -40,9 +39,12 @@ def encode_npz(arrays: Mapping[str, npt.NDArray[np.float32]], level: int = 1) ->
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression, compresslevel=level or None) as archive:
         for name, array in arrays.items():
+            content = io.BytesIO()
+            # In C order: equal arrays have equal bytes however they lie in memory.
+            np.lib.format.write_array(content, np.asarray(array, order="C"), version=(1, 0), allow_pickle=False)
             member = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
             member.compress_type = compression
-            archive.writestr(member, _header(array.shape) + np.ascontiguousarray(array, dtype="<f4").tobytes())
+            archive.writestr(member, content.getvalue())
     return buffer.getvalue()
 
 
@@ -52,15 +54,11 @@ def decode_npz(blob: bytes, names: Sequence[str]) -> list[npt.NDArray[np.float32
     Raises:
         NpzError: (also a ValueError) not an NPZ archive, too large, an object array, an array missing, or not 2-d.
     """
-    with _archive(blob) as archive:
-        members = archive.infolist()
-        if len(members) > MAX_MEMBERS:
-            raise NpzError(f"An NPZ archive holds {len(members)} arrays, more than {MAX_MEMBERS}: it is not a stamp.")
-        by_name = {member.filename: member for member in members}
-        try:
-            return [_array(archive, by_name, name) for name in names]
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise NpzError(f"An NPZ archive is damaged ({error}).") from error
+    with open_npz(_unwrapped(blob)) as archive:
+        count = len(archive.infolist())
+        if count > MAX_MEMBERS:
+            raise NpzError(f"An NPZ archive holds {count} arrays, more than {MAX_MEMBERS}: it is not a stamp.")
+        return [_plane(read_array(archive, name), name) for name in names]
 
 
 def npz_names(blob: bytes) -> list[str]:
@@ -69,24 +67,75 @@ def npz_names(blob: bytes) -> list[str]:
     Raises:
         NpzError: not an NPZ archive.
     """
-    with _archive(blob) as archive:
+    with open_npz(_unwrapped(blob)) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
-def _archive(blob: bytes) -> zipfile.ZipFile:
-    if blob[:2] == _GZIP_MAGIC:
-        blob = _gunzip(blob)
+def open_npz(blob: bytes) -> zipfile.ZipFile:
+    """The archive of NPZ bytes; nothing is inflated yet.
+
+    Raises:
+        NpzError: they are none.
+    """
     try:
         return zipfile.ZipFile(io.BytesIO(blob))
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
         raise NpzError(f"Bytes are not a readable NPZ archive ({error}).") from error
 
 
-def _header(shape: Sequence[int]) -> bytes:
-    buffer = io.BytesIO()
-    description = {"descr": "<f4", "fortran_order": False, "shape": tuple(int(length) for length in shape)}
-    np.lib.format.write_array_header_1_0(buffer, description)
-    return buffer.getvalue()
+def read_array(archive: zipfile.ZipFile, name: str, max_bytes: int = MAX_MEMBER_BYTES) -> npt.NDArray[np.floating]:
+    """A floating-point array of an archive, in its own dtype and of whatever shape; no other array is opened.
+
+    Args:
+        archive: from `open_npz`.
+        name: of the array.
+        max_bytes: a larger one is refused before it is inflated.
+
+    Raises:
+        NpzError: (also a ValueError) missing, too large, damaged, an object array, or of another length than its shape.
+    """
+    try:
+        return _array(archive, name, max_bytes)
+    except NpzError:
+        raise
+    # ValueError: a directory that points to before the file.
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise NpzError(f"An NPZ archive is damaged ({error}).") from error
+
+
+def _array(archive: zipfile.ZipFile, name: str, max_bytes: int) -> npt.NDArray[np.floating]:
+    try:
+        member = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        held = ", ".join(sorted(set(archive.namelist()))) or "nothing"
+        raise NpzError(f"An NPZ archive lacks {name}; it holds {held}.") from None
+    if member.file_size > max_bytes:
+        raise NpzError(f"{name} says it inflates to {member.file_size} bytes: refused, above {max_bytes}.")
+    # zipfile stops at the size in the directory, which was just checked, and verifies the CRC.
+    content = io.BytesIO(archive.read(member))
+    try:
+        version = np.lib.format.read_magic(content)
+        if version != (1, 0):
+            raise NpzError(f"{name} has array format {version}; only (1, 0) is read.")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(content, max_header_size=_MAX_HEADER_BYTES)
+    except (ValueError, SyntaxError) as error:
+        raise NpzError(f"{name} has no valid array header ({error}).") from error
+    if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
+        raise NpzError(f"{name} has dtype {dtype}; only floating-point pixels are read.")
+    body = content.read()
+    if min(shape, default=0) < 0 or prod(shape) * dtype.itemsize != len(body):
+        raise NpzError(f"{name} has shape {shape} and {len(body)} bytes of {dtype}: they disagree.")
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def _plane(array: npt.NDArray[np.floating], name: str) -> npt.NDArray[np.float32]:
+    if array.ndim != 2 or array.size == 0:
+        raise NpzError(f"{name} has shape {array.shape}; (H, W) is needed.")
+    return array.astype(np.float32)
+
+
+def _unwrapped(blob: bytes) -> bytes:
+    return _gunzip(blob) if blob[:2] == _GZIP_MAGIC else blob
 
 
 def _gunzip(blob: bytes) -> bytes:
@@ -102,27 +151,3 @@ def _gunzip(blob: bytes) -> bytes:
     if not inflater.eof:
         raise NpzError("A gzip wrapper is truncated.")
     return inner
-
-
-def _array(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str) -> npt.NDArray[np.float32]:
-    member = members.get(f"{name}.npy")
-    if member is None:
-        raise NpzError(f"An NPZ archive lacks {name}; it holds {', '.join(sorted(members)) or 'nothing'}.")
-    if member.file_size > MAX_MEMBER_BYTES:
-        raise NpzError(f"{name} says it inflates to {member.file_size} bytes, above {MAX_MEMBER_BYTES}: refused.")
-    # zipfile stops at the size in the directory, which was just checked, and verifies the CRC.
-    content = io.BytesIO(archive.read(member))
-    try:
-        version = np.lib.format.read_magic(content)
-        if version != (1, 0):
-            raise NpzError(f"{name} has array format {version}; only (1, 0) is read.")
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(content, max_header_size=_MAX_HEADER_BYTES)
-    except (ValueError, SyntaxError) as error:
-        raise NpzError(f"{name} has no valid array header ({error}).") from error
-    if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
-        raise NpzError(f"{name} has dtype {dtype}; only floating-point pixels are read.")
-    body = content.read()
-    if len(shape) != 2 or min(shape) < 1 or prod(shape) * dtype.itemsize != len(body):
-        raise NpzError(f"{name} has shape {shape} and {len(body)} bytes of {dtype}: they disagree.")
-    order: Literal["C", "F"] = "F" if fortran_order else "C"
-    return np.frombuffer(body, dtype).reshape((shape[0], shape[1]), order=order).astype(np.float32)
