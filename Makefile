@@ -11,7 +11,7 @@ SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete $(SNAKEMAKE_ARGS)
 
 # What a report is of: what has been made of it. Asking for what has not would run the workflow, or fail.
 REPORTED = $(wildcard results/*/gates.json results/*/comparison.json results/generations.csv results/ablations.csv \
-	results/datasets/*/page.png results/paper/figures/*.png results/paper/tables/*.csv results/paper/paper.pdf results/targets.json)
+	results/datasets/*/page.png results/*/validation.png results/*/selection_function.png results/*/ladder.png results/paper/figures/*.png results/paper/tables/*.csv results/paper/paper.pdf results/targets.json)
 
 .PHONY: help setup java gates negative-control generations ablations datasets finder paper preflight test test-slow lint format bench resume report lock schemas clean-orphans
 
