@@ -178,6 +178,47 @@ def test_a_class_that_lies_in_cells_of_its_own_fold_gives_words_not_a_number() -
     assert found["metadata"] == {"logistic": TOO_FEW, "boosting": TOO_FEW}
 
 
+def test_conditions_that_one_class_lacks_more_often_do_not_tell_it_apart() -> None:
+    """Zero in place of an unknown depth had set the two apart."""
+    positive, negative = _unpaired(240, 0), _unpaired(240, 1)
+    negative.metadata[:100, 1] = np.nan
+    negative.metadata[100, 0] = np.inf
+    found = measure_unpaired(positive, negative, SETTINGS, seed=1)
+    for auc in found["metadata"].values():
+        assert abs(auc["value"] - 0.5) < 0.12
+        assert (auc["n"], auc["negatives"], auc["left_out"]) == (240, 139, 101)
+        assert auc["hosts"] == 120 + 70
+    assert "left_out" not in found["core"]["logistic"]
+
+
+def test_unknown_conditions_do_not_hide_a_difference_in_the_known_ones() -> None:
+    positive, negative = _unpaired(300, 0, 1.2), _unpaired(300, 1, 1.5)
+    for one in (positive, negative):
+        one.metadata[np.arange(300) % 3 > 0, 0] = np.nan
+    found = measure_unpaired(positive, negative, SETTINGS, seed=1)["metadata"]
+    assert found["logistic"]["interval"][0] > 0.9
+    assert found["logistic"]["left_out"] == 400
+
+
+def test_a_condition_that_neither_class_has_changes_nothing_and_one_that_a_class_lacks_cannot_be_compared() -> None:
+    samples = [_unpaired(240, 0), _unpaired(200, 1)]
+    plain = measure_unpaired(samples[0], samples[1], SETTINGS, seed=1)
+    nowhere = [replace(one, metadata=np.insert(one.metadata, 1, np.nan, axis=1)) for one in samples]
+    assert measure_unpaired(nowhere[0], nowhere[1], SETTINGS, seed=1) == plain
+    lacking = measure_unpaired(nowhere[0], replace(samples[1], metadata=np.ones((200, 3))), SETTINGS, seed=1)
+    assert lacking["metadata"] == {"logistic": TOO_FEW, "boosting": TOO_FEW}
+
+
+def test_a_pair_with_an_unknown_feature_is_left_out_whole() -> None:
+    rng = np.random.default_rng(3)
+    positive, negative = rng.normal(size=(2, 200, 4))
+    hosts = np.arange(200)
+    positive[:20, 2], negative[10:40, 0] = np.nan, np.nan
+    found = shortcut_aucs(positive, negative, hosts, hosts, SETTINGS, np.random.default_rng(1))
+    whole = shortcut_aucs(positive[40:], negative[40:], hosts[40:], hosts[40:], SETTINGS, np.random.default_rng(1))
+    assert found == {name: auc | {"left_out": 40} for name, auc in whole.items()}
+
+
 def test_few_unpaired_controls_give_words_not_numbers() -> None:
     found = measure_unpaired(_unpaired(120, 0), _unpaired(SETTINGS.min_pairs - 1, 1), SETTINGS, seed=1)
     assert found["metadata"] == {"logistic": TOO_FEW, "boosting": TOO_FEW}

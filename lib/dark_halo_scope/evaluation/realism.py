@@ -334,7 +334,8 @@ def _corners(of: Galaxies, settings: ShortcutSettings) -> FloatArray:
 def _as_number(entry: Mapping[str, Any] | str, n: int) -> dict[str, Any]:
     if isinstance(entry, str):
         return not_measurable(n, entry)
-    return number(entry["value"], entry["n"], tuple(entry["interval"]))
+    left_out = {name: entry[name] for name in ("left_out",) if name in entry}
+    return number(entry["value"], entry["n"], tuple(entry["interval"])) | left_out
 
 
 def _described(entry: dict[str, Any], first: Galaxies, second: Galaxies) -> dict[str, Any]:

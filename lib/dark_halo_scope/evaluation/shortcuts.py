@@ -3,7 +3,8 @@
 None of these numbers decides anything. Against plain controls a radial profile reaches 0.95 by construction, because an
 injection adds light; against ring-shuffled arcs an annulus's flux has 0.50. Every AUC is measured on cells of sky that
 the classifier was not fitted on: fitted and scored on the same rows, pure noise gives 0.87. Scores of one fold are
-compared with each other only (`auc_within`), because each fold has a model of its own.
+compared with each other only (`auc_within`), because each fold has a model of its own. Rows with a feature that is no
+number are left out: any number in its place would tell classes apart where one of them lacks it more often.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,7 +75,8 @@ def measure_shortcuts(sample: PairSample, settings: ShortcutSettings, seed: int)
     """AUCs of both classifiers on every feature set, against controls and against hard negatives.
 
     Returns:
-        comparison -> features -> classifier -> {value, n, hosts, interval, null}, or the words `too few`.
+        comparison -> features -> classifier -> {value, n, hosts, interval, null}, or the words `too few`; where pairs
+        were left out, with their number `left_out`.
     """
     rng = np.random.default_rng(seed)
     negatives = {"control": sample.control, "hard_negative": sample.hard_negative}
@@ -101,7 +103,8 @@ def measure_unpaired(
     Beside the pairs' features it has `metadata`: seeing, depth and extinction, by which classes must not differ.
 
     Returns:
-        features -> classifier -> {value, n, negatives, hosts, interval}, or the words `too few`.
+        features -> classifier -> {value, n, negatives, hosts, interval}, or the words `too few`; where images of either
+        class were left out, with their number `left_out`.
     """
     rng = np.random.default_rng(seed)
     both = (positive, negative)
@@ -121,9 +124,10 @@ def _unpaired_aucs(
     settings: ShortcutSettings,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    first, second = features
-    hosts = (samples[0].host, samples[1].host)
-    cells = np.concatenate([one.cell for one in samples])
+    columns, *known = _known(*features)
+    first, second = (one[np.ix_(rows, columns)] for one, rows in zip(features, known, strict=True))
+    hosts = (samples[0].host[known[0]], samples[1].host[known[1]])
+    cells = np.concatenate([one.cell[rows] for one, rows in zip(samples, known, strict=True)])
     if min(len(first), len(second)) < settings.min_pairs or len(np.unique(cells)) < 2:
         return {"logistic": TOO_FEW, "boosting": TOO_FEW}
     result: dict[str, Any] = {}
@@ -141,6 +145,7 @@ def _unpaired_aucs(
                 "negatives": len(second),
                 "hosts": sum(len(np.unique(host)) for host in hosts),
                 "interval": [interval.low, interval.high],
+                **_left_out(np.concatenate(known)),
             }
     return result
 
@@ -157,14 +162,32 @@ def shortcut_aucs(
 
     Both members of a pair, and all pairs of a cell, lie in one fold.
     """
+    columns, *known = _known(positive, negative)
+    pairs = known[0] & known[1]
+    positive, negative = (one[np.ix_(pairs, columns)] for one in (positive, negative))
+    hosts, cells = hosts[pairs], cells[pairs]
     if len(positive) < settings.min_pairs or len(np.unique(cells)) < 2:
         return {"logistic": TOO_FEW, "boosting": TOO_FEW}
     # Boosting on a few thousand rows waits for its threads far longer than it computes where cores are shared.
     with threadpool_limits(limits=1):
         return {
             name: _paired_auc(*held_out_scores(model, positive, negative, cells, settings.folds), hosts, settings, rng)
+            | _left_out(pairs)
             for name, model in _models(settings).items()
         }
+
+
+def _known(first: FloatArray, second: FloatArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Columns (F,) that any row has, and rows (N,), (M,) of each class that are finite in all of them."""
+    finite = [np.isfinite(one) for one in (first, second)]
+    # What neither class has says nothing about either.
+    columns = np.asarray(np.concatenate(finite).any(axis=0))
+    one, other = (np.asarray(part[:, columns].all(axis=1) & columns.any()) for part in finite)
+    return columns, one, other
+
+
+def _left_out(known: NDArray[np.bool_]) -> dict[str, int]:
+    return {} if known.all() else {"left_out": int((~known).sum())}
 
 
 def logistic_regression() -> Any:
@@ -186,7 +209,7 @@ def held_out_scores(
 ) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
     """Scores (N,), (N,) of each pair by a model fitted on other cells, and the folds (2N,) of positives and negatives.
 
-    They are probabilities of the fold's own model, comparable within the fold alone.
+    They are probabilities of the fold's own model, comparable within the fold alone. Features are finite.
     """
     return _held_out(model, positive, negative, np.tile(cells, 2), folds)
 
@@ -195,7 +218,7 @@ def _held_out(
     model: Any, positive: FloatArray, negative: FloatArray, groups: NDArray[np.int64], folds: int
 ) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
     n = len(positive)
-    features = np.nan_to_num(np.concatenate([positive, negative]).astype(np.float64))
+    features = np.concatenate([positive, negative]).astype(np.float64)
     labels = np.repeat([1, 0], [n, len(negative)])
     scores, fold = np.zeros(len(labels)), np.full(len(labels), -1, dtype=np.intp)
     splitter = GroupKFold(n_splits=min(folds, len(np.unique(groups))))
