@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dark_halo_scope.core import storage
+from dark_halo_scope.core import http
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
 
@@ -100,9 +100,9 @@ def answer() -> type[Answer]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits and timeouts of a tenth of a second."""
-    monkeypatch.setattr(storage, "FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(storage, "LONGEST_WAIT_S", 0.1)
-    monkeypatch.setattr(storage, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(http, "FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(http, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(http, "READ_TIMEOUT_S", 0.3)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dark_halo_scope.core import storage
-from dark_halo_scope.core.errors import CorruptDataError
+from dark_halo_scope.core import http
+from dark_halo_scope.core.errors import CorruptDataError, StorageError
 from dark_halo_scope.survey.cutout_config import AskingSettings, CutoutServiceSettings
 from dark_halo_scope.survey.cutout_server import encode_cutout
 from dark_halo_scope.survey.cutout_service import (
@@ -54,7 +54,7 @@ def test_a_server_that_throttles_is_waited_for(server, answer, client):
 
 
 def test_the_wait_that_a_server_asks_for_is_capped(server, answer, client, monkeypatch):
-    monkeypatch.setattr(storage, "RETRY_AFTER_CAP_S", 0.1)
+    monkeypatch.setattr(http, "RETRY_AFTER_CAP_S", 0.1)
     server.answers = [answer(429, headers={"Retry-After": "86400"}), answer(body=good())]
     client.fetch(RA, DEC, SIZE)
     assert 0.1 <= server.times[1] - server.times[0] < 5
@@ -244,9 +244,9 @@ def test_a_full_disk_under_temporary_files_is_said_to_be_full(server, answer, cl
     def refuses(path, *_):
         return open("/dev/full", "wb", buffering=0)
 
-    monkeypatch.setattr(storage, "open", refuses, raising=False)
+    monkeypatch.setattr(http, "open", refuses, raising=False)
     server.answers = [answer(body=good())]
-    with pytest.raises(storage.StorageError, match="the disk is full") as error:
+    with pytest.raises(StorageError, match="the disk is full") as error:
         list(fetch_list(client, [RA], [DEC], SIZE))
     assert not isinstance(error.value, ServiceError)
     assert "service" not in str(error.value)
@@ -257,7 +257,7 @@ def test_a_disk_that_refuses_is_no_fault_of_the_service(server, answer, tmp_path
     (tmp_path / "cache").write_text("a file where the folder should be")
     server.answers = [answer(body=good())]
     client = CutoutClient(SETTINGS, server.url, tmp_path / "cache", asking=ASKING)
-    with pytest.raises(storage.StorageError) as error:
+    with pytest.raises(StorageError) as error:
         list(fetch_list(client, [RA], [DEC], SIZE))
     client.close()
     assert not isinstance(error.value, ServiceError)

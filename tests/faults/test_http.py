@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from dark_halo_scope.core import storage
+from dark_halo_scope.core import http, storage
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -36,17 +36,17 @@ def test_a_date_in_retry_after_is_obeyed(server, answer, tmp_path):
 
 
 def test_retry_after_is_capped_and_jittered(server, answer, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "RETRY_AFTER_CAP_S", 0.1)
+    monkeypatch.setattr(http, "RETRY_AFTER_CAP_S", 0.1)
     server.answers = [answer(429, headers={"Retry-After": "86400"}), answer(body=DATA)]
     storage.fetch(f"{server.url}/x", tmp_path / "x")
     assert 0.1 <= server.times[1] - server.times[0] < 5
-    waits = {storage._backoff(storage._RetryError("x", 86400.0)) for _ in range(5)}
+    waits = {http.backoff(http.RetryError("x", 86400.0)) for _ in range(5)}
     assert len(waits) == 5
     assert all(0.1 <= wait <= 1.1 for wait in waits)
 
 
 def test_a_throttled_host_gets_one_request_at_a_time(server, answer, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "RETRY_AFTER_CAP_S", 0.05)
+    monkeypatch.setattr(http, "RETRY_AFTER_CAP_S", 0.05)
     throttled = [answer(429, headers={"Retry-After": "1"}, hang_s=0.1) for _ in range(3)]
     server.answers = [*throttled, answer(body=DATA, hang_s=0.1)]
     threads = [threading.Thread(target=storage.fetch, args=(f"{server.url}/{n}", tmp_path / str(n))) for n in range(3)]
@@ -89,13 +89,13 @@ def test_a_lasting_fault_ends_with_a_clear_sentence_and_no_file(server, answer, 
     ]
     with pytest.raises(StorageError, match=r"/x cannot be fetched in 5 attempts"):
         storage.fetch(f"{server.url}/x", tmp_path / "x")
-    assert len(server.times) == storage.ATTEMPTS
+    assert len(server.times) == http.ATTEMPTS
     assert list(tmp_path.iterdir()) == []
 
 
 def test_there_is_a_deadline(server, answer, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "DEADLINE_S", 0.5)
-    monkeypatch.setattr(storage, "ATTEMPTS", 1000)
+    monkeypatch.setattr(http, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(http, "ATTEMPTS", 1000)
     server.answers = [answer(500)]
     start = time.monotonic()
     with pytest.raises(StorageError):

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from moto import mock_aws
 
-from dark_halo_scope.core import storage
+from dark_halo_scope.core import http, storage
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 from dark_halo_scope.core.manifest import attempt, load_manifest, verify_manifest, write_object
 from dark_halo_scope.core.ranges import open_binary
@@ -69,7 +69,7 @@ def test_a_body_that_was_wrong_once_is_fetched_again(broken_s3, server, answer, 
 
 
 def test_refused_access_is_one_clear_sentence(broken_s3, server, answer, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(http, "FIRST_WAIT_S", 0.02)
     denied = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
     server.answers = [answer(403, body=denied, headers={"Content-Type": "application/xml"})]
     with pytest.raises(StorageError, match="AccessDenied"):

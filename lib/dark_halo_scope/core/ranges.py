@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from dark_halo_scope.core import storage
+from dark_halo_scope.core import http, storage
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 
 _ATTEMPTS = 3
@@ -68,7 +68,7 @@ class _S3Object(io.RawIOBase):
 
         # botocore retries requests, not bodies that break off.
         for attempt in stamina.retry_context(
-            on=StorageError, attempts=_ATTEMPTS, timeout=storage.DEADLINE_S, wait_initial=storage.FIRST_WAIT_S
+            on=StorageError, attempts=_ATTEMPTS, timeout=http.DEADLINE_S, wait_initial=http.FIRST_WAIT_S
         ):
             with attempt, storage.s3_explained(self._uri):
                 answer = storage.s3_client().get_object(

@@ -1,45 +1,26 @@
 """Where bytes live: local paths, S3 (`s3://`, `s3a://`) and HTTP(S), behind one set of functions.
 
 Uploads and downloads are whole or absent, are checked for length (and for the ETag where it is an MD5), and are
-retried a bounded number of times. boto3 and requests are imported where they are used: executors may lack them.
+retried a bounded number of times. boto3 is imported where it is used: executors may lack it.
 """
 
 import contextlib
 import hashlib
-import logging
 import os
-import random
-import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
+from dark_halo_scope.core import http
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 from dark_halo_scope.core.files import atomic_path, explained, remove_tree, write_bytes
 from dark_halo_scope.core.redaction import redact
 
-if TYPE_CHECKING:
-    import requests
-
-ATTEMPTS = 5
-DEADLINE_S = 300.0
-FIRST_WAIT_S = 0.5
-LONGEST_WAIT_S = 20.0
-CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 60.0
-# A server may ask for any wait; more than this is for a later run.
-RETRY_AFTER_CAP_S = 60.0
-CHUNK_BYTES = 1 << 20
-
 # Where relative paths start in a process that others started elsewhere, such as a Spark executor.
 DIRECTORY_VARIABLE = "DHS_DIRECTORY"
 
-_RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MISSING_CODES = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
-
-_logger = logging.getLogger(__name__)
 
 
 def normalise(uri: str | Path) -> str:
@@ -115,9 +96,9 @@ def _s3_client(endpoint: str | None, process: int) -> Any:
         "s3",
         endpoint_url=endpoint,
         config=Config(
-            retries={"mode": "standard", "max_attempts": ATTEMPTS},
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
+            retries={"mode": "standard", "max_attempts": http.ATTEMPTS},
+            connect_timeout=http.CONNECT_TIMEOUT_S,
+            read_timeout=http.READ_TIMEOUT_S,
             # Other servers of this protocol know neither trailing checksums nor virtual hosts.
             request_checksum_calculation="when_required" if endpoint else "when_supported",
             response_checksum_validation="when_supported",
@@ -179,7 +160,7 @@ def _get_s3(uri: str, target: Path) -> None:
         digest = hashlib.md5(usedforsecurity=False)
         size = 0
         with open(target, "wb") as stream, explained(target):
-            for chunk in response["Body"].iter_chunks(CHUNK_BYTES):
+            for chunk in response["Body"].iter_chunks(http.CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
                 stream.write(chunk)
@@ -209,129 +190,6 @@ def _list_s3(uri: str | Path) -> list[tuple[str, int]]:
     return [(name, size) for name, size in names if name and not name.endswith("/")]
 
 
-# --- HTTP -------------------------------------------------------------------------------------------------------------
-
-
-class _RetryError(Exception):
-    """A failure worth another attempt; `after_s` is the wait that the server asked for."""
-
-    def __init__(self, message: str, after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.after_s = after_s
-
-
-@lru_cache(maxsize=256)
-def _turnstile(host: str) -> threading.Lock:
-    """After a 429, whoever was throttled holds it: one request at a time to that host."""
-    return threading.Lock()
-
-
-def _retry_after_s(header: str | None) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3)."""
-    from datetime import UTC, datetime
-    from email.utils import parsedate_to_datetime
-
-    if header is None:
-        return None
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        when = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    return max(0.0, (when.astimezone(UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _backoff(error: Exception) -> bool | float:
-    """For stamina: whether to retry, or after how many seconds."""
-    if not isinstance(error, _RetryError):
-        return False
-    if error.after_s is None:
-        return True
-    return min(error.after_s, RETRY_AFTER_CAP_S) + random.uniform(0.0, 1.0)
-
-
-def _looks_like_html(start: bytes) -> bool:
-    head = start[:256].lstrip().lower()
-    return head.startswith((b"<!doctype html", b"<html"))
-
-
-def _stream_http(response: "requests.Response", uri: str, target: Path) -> None:
-    expected = response.headers.get("Content-Length")
-    wants_html = urlsplit(uri).path.endswith((".html", ".htm"))
-    size = 0
-    with open(target, "wb") as stream, explained(target):
-        for chunk in response.iter_content(CHUNK_BYTES):
-            html = "text/html" in response.headers.get("Content-Type", "") or (size == 0 and _looks_like_html(chunk))
-            if html and not wants_html:
-                raise CorruptDataError(f"{redact(uri)} gave a web page in place of data; correct the address.")
-            size += len(chunk)
-            stream.write(chunk)
-    if expected is not None and size != int(expected):
-        raise _RetryError(f"it ended after {size} of {expected} bytes")
-
-
-def _get_http_once(session: "requests.Session", uri: str, target: Path) -> None:
-    import requests
-
-    try:
-        with session.get(uri, stream=True, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S)) as response:
-            if response.status_code in _RETRIED_STATUS:
-                raise _RetryError(f"status {response.status_code}", _retry_after_s(response.headers.get("Retry-After")))
-            if response.status_code in (404, 410):
-                raise BadInputError(f"{redact(uri)} does not exist (status {response.status_code}); correct it.")
-            if response.status_code != 200:
-                raise StorageError(f"{redact(uri)} answers with status {response.status_code}; check access to it.")
-            _stream_http(response, uri, target)
-    except (
-        requests.ConnectionError,
-        requests.Timeout,
-        requests.exceptions.ChunkedEncodingError,
-        requests.exceptions.ContentDecodingError,
-    ) as error:
-        raise _RetryError(f"{type(error).__name__}") from error
-    except requests.RequestException as error:
-        raise BadInputError(f"{redact(uri)} cannot be asked for ({redact(str(error))}); correct it.") from error
-
-
-def _get_http(uri: str, target: Path) -> None:
-    import requests
-    import stamina
-
-    turnstile = _turnstile(urlsplit(uri).netloc)
-    held = False
-    try:
-        with requests.Session() as session:
-            # The bytes as they are stored: a compressed transfer has another length.
-            session.headers["Accept-Encoding"] = "identity"
-            for attempt in stamina.retry_context(
-                on=_backoff,
-                attempts=ATTEMPTS,
-                timeout=DEADLINE_S,
-                wait_initial=FIRST_WAIT_S,
-                wait_max=LONGEST_WAIT_S,
-                wait_jitter=FIRST_WAIT_S,
-            ):
-                with attempt:
-                    if not held:
-                        with turnstile:
-                            pass
-                    try:
-                        _get_http_once(session, uri, target)
-                    except _RetryError as error:
-                        _logger.info("%s: %s (attempt %d of %d)", uri, error, attempt.num, ATTEMPTS)
-                        if error.after_s is not None and not held:
-                            held = turnstile.acquire(timeout=DEADLINE_S)
-                        raise
-    except _RetryError as error:
-        raise StorageError(
-            f"{redact(uri)} cannot be fetched in {ATTEMPTS} attempts or {DEADLINE_S:.0f} s ({error}); try again later."
-        ) from error
-    finally:
-        if held:
-            turnstile.release()
-
-
 # --- All kinds --------------------------------------------------------------------------------------------------------
 
 
@@ -355,7 +213,7 @@ def fetch(uri: str | Path, path: Path) -> None:
         elif kind == "s3":
             _retried_s3(text, temporary)
         else:
-            _get_http(text, temporary)
+            http.fetch(text, temporary)
 
 
 def _retried_s3(uri: str, target: Path) -> None:
@@ -363,7 +221,7 @@ def _retried_s3(uri: str, target: Path) -> None:
     import stamina
 
     for attempt in stamina.retry_context(
-        on=(CorruptDataError, StorageError), attempts=3, timeout=DEADLINE_S, wait_initial=FIRST_WAIT_S
+        on=(CorruptDataError, StorageError), attempts=3, timeout=http.DEADLINE_S, wait_initial=http.FIRST_WAIT_S
     ):
         with attempt:
             _get_s3(uri, target)
@@ -454,21 +312,7 @@ def exists(uri: str | Path) -> bool:
                 if any(prefix.endswith("/") or item["Key"] == key or not key for item in page.get("Contents", [])):
                     return True
         return False
-    return _exists_http(text)
-
-
-def _exists_http(uri: str) -> bool:
-    import requests
-
-    try:
-        response = requests.head(uri, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S), allow_redirects=True)
-    except requests.RequestException as error:
-        raise StorageError(f"{redact(uri)} cannot be reached ({type(error).__name__}); try again later.") from error
-    if response.status_code in (404, 410):
-        return False
-    if response.status_code >= 400:
-        raise StorageError(f"{redact(uri)} answers with status {response.status_code}; check access to it.")
-    return True
+    return http.exists(text)
 
 
 def list_sizes(uri: str | Path) -> list[tuple[str, int]]:

@@ -28,14 +28,12 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
-import requests
-import stamina
 from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
-from dark_halo_scope.core import software, storage
+from dark_halo_scope.core import http, software
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
 from dark_halo_scope.core.files import write_bytes
 from dark_halo_scope.core.progress import Progress
@@ -282,11 +280,9 @@ class CutoutClient:
         folder = (name or self.host.rpartition("@")[2]).replace(":", "_")
         self._cache = None if cache is None else cache / folder / settings.layer
         self._last_start = -np.inf
-        self._session = requests.Session()
+        self._session = http.open_session()
         version = software.version("dark_halo_scope")
         self._session.headers["User-Agent"] = self.asking.user_agent + (f"/{version}" if version else "")
-        # The bytes as they are stored: a compressed transfer has another length.
-        self._session.headers["Accept-Encoding"] = "identity"
 
     def close(self) -> None:
         self._session.close()
@@ -360,30 +356,23 @@ class CutoutClient:
         """One answer, after bounded retries with backoff and jitter.
 
         The rules of what is retried, and for how long a server may make us wait, are those of every fetch
-        (`core.storage`); here each host is moreover asked by one thread at a time, and not faster than `interval_s`.
+        (`core.http`); here each host is moreover asked by one thread at a time, and not faster than `interval_s`.
         """
         self.requests += 1
-        with storage._turnstile(self.host), TemporaryDirectory(prefix="dark_halo_scope-") as directory:
+        with http.turnstile(self.host), TemporaryDirectory(prefix="dark_halo_scope-") as directory:
             path = Path(directory) / "answer.fits"
             try:
-                for attempt in stamina.retry_context(
-                    on=storage._backoff,
-                    attempts=self.asking.attempts,
-                    timeout=self.asking.deadline_s,
-                    wait_initial=storage.FIRST_WAIT_S,
-                    wait_max=storage.LONGEST_WAIT_S,
-                    wait_jitter=storage.FIRST_WAIT_S,
-                ):
+                for attempt in http.attempts(self.asking.attempts, self.asking.deadline_s):
                     with attempt:
                         self._wait()
-                        storage._get_http_once(self._session, uri, path)
-            except storage._RetryError as error:
+                        http.get_once(self._session, uri, path)
+            except http.RetryError as error:
                 raise ServiceError(
                     f"{redact(uri)} cannot be fetched in {self.asking.attempts} attempts or "
                     f"{self.asking.deadline_s:.0f} s ({error}); try again later."
                 ) from error
             except StorageError as error:
-                # Our own disk, on which the answer lands; what the network raises comes as _RetryError.
+                # Our own disk, on which the answer lands; what the network raises comes as RetryError.
                 if isinstance(error.__cause__, OSError):
                     raise
                 raise ServiceError(str(error)) from error
