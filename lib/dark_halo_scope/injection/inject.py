@@ -55,17 +55,27 @@ class CutoutError(Exception):
     """Why a target has no usable pixels; becomes `cutout_reason`."""
 
 
+def cut_pixels(coadds: BrickCoadds, x: float, y: float, size: int) -> Cutout:
+    """What the coadds have at brick coordinates x, y (zero-based pixels), as it is.
+
+    Raises:
+        CutoutError: off the brick's edge.
+        CorruptDataError: a tile does not decompress.
+    """
+    try:
+        return coadds.cutout(x, y, size)
+    except BadInputError as error:
+        raise CutoutError("off the edge of the brick") from error
+
+
 def cut_host(coadds: BrickCoadds, x: float, y: float, size: int, settings: StampSettings) -> Host:
     """The pixels of a host at brick coordinates x, y (zero-based pixels).
 
     Raises:
         CutoutError: off the brick's edge, no psfsize, or too few usable pixels in a band.
+        CorruptDataError: a tile does not decompress.
     """
-    try:
-        cutout = coadds.cutout(x, y, size)
-    except BadInputError as error:
-        raise CutoutError("off the edge of the brick") from error
-    return checked_host(cutout, x, y, settings)
+    return checked_host(cut_pixels(coadds, x, y, size), x, y, settings)
 
 
 def checked_host(cutout: Cutout, x: float, y: float, settings: StampSettings) -> Host:

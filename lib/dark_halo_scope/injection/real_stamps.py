@@ -20,7 +20,7 @@ from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import Manifest
 from dark_halo_scope.injection.cutout_npz import Value, decode_cutout, encode_cutout
 from dark_halo_scope.injection.cutout_quality import QUALITY_FIELDS, measure, why_unusable
-from dark_halo_scope.injection.inject import CutoutError, checked_host
+from dark_halo_scope.injection.inject import CutoutError, checked_host, cut_pixels
 from dark_halo_scope.injection.negatives import Cut, Unit, cut_units, open_bricks, write_unit
 from dark_halo_scope.injection.real_config import PixelPath, RealImageSettings
 from dark_halo_scope.injection.real_rows import REAL_SCHEMA
@@ -88,10 +88,7 @@ def coadd_pixels(coadds: BrickCoadds, x: float, y: float, size: int, settings: S
     Raises:
         CutoutError: off the brick's edge, no psfsize, or too few usable pixels in a band.
     """
-    try:
-        cutout = coadds.cutout(x, y, size)
-    except BadInputError as error:
-        raise CutoutError("off the edge of the brick") from error
+    cutout = cut_pixels(coadds, x, y, size)
     host = checked_host(cutout, x, y, settings)
     # As it came, so that pixels that are not finite are counted; a host has zeros in their place.
     return Pixels(
