@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from dark_halo_scope.core.artifacts import CHECKPOINTS
 from dark_halo_scope.core.crash import VARIABLE
@@ -20,51 +19,21 @@ from dark_halo_scope.core.errors import CorruptDataError
 from dark_halo_scope.core.files import read_json, write_json
 from dark_halo_scope.core.manifest import Manifest, load_manifest, verified_path, verified_paths
 from dark_halo_scope.evaluation import inject_recovery, recovery_parts
-from dark_halo_scope.evaluation.freeze import NAME, FrozenChangedError, card_name, describe, load_frozen
-from dark_halo_scope.evaluation.frozen_behaviour import behaviour
-from dark_halo_scope.evaluation.gate_check import sealed
+from dark_halo_scope.evaluation.freeze import FrozenChangedError, load_frozen
 from dark_halo_scope.injection.recovery import Rendered
 from dark_halo_scope.injection.recovery_schema import INJECTION_SCHEMA, LEFT_OUT_SCHEMA, RECOVERY_SCHEMA
-from dark_halo_scope.models.predict import predictor
-from dark_halo_scope.models.weights import load_model
-from recovery_scene import host, some_hosts, write_inputs
+from recovery_scene import some_hosts
 
-from .packed_files import write_model
+from .frozen_scene import ARGUMENTS, write_scene
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
-SETTINGS = '{"rungs": ["sersic_noise", "clumpy"], "replicates": 1, "unit_images": 4, "part_images": 8}'
-INPUTS = ["survey", "hosts=parent", "lenses", "coadds", "sources", "frozen", "model=best"]
-# Threads as set: another count sums in another order, and tests before this one may have set their own.
-ARGUMENTS = [
-    *(part for name in INPUTS for part in (f"--{name.split('=')[0]}", f"{name.split('=')[-1]}.json")),
-    *("--device", "cpu", "--threads", "1", "--settings", SETTINGS),
-]
-THRESHOLDS = {"p0.5": {"logit": 0.0, "status": "measured"}, "fpr0.01": {"logit": None, "status": "too few"}}
-
-
-def freeze(best: Path, card_path: Path) -> None:
-    """A card of best.json, by hand: what it was validated with does not matter here."""
-    model, preprocess, described = load_model(best)
-    answers = behaviour(predictor(model, preprocess, torch.device("cpu")), described, 4)
-    card = {
-        "generation": "toy",
-        **describe(described, best),
-        "thresholds": THRESHOLDS,
-        "calibration": None,
-        "chosen_on": {"split": "val", "packed_sha256": "0"},
-        "behaviour": {**answers, "tolerance": 1e-3},
-    }
-    write_json(card_path, sealed({**card, NAME: card_name(card)}))
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Seven hosts, one of them off its brick's edge, and a frozen untrained network of 32 pixels."""
+    """A folder with a frozen finder and seven hosts, to be in."""
     monkeypatch.chdir(tmp_path)
-    hosts = some_hosts(6)
-    write_inputs(tmp_path, [*hosts, host(5, 150, hosts[0]["brickname"], 99)])
-    write_model(Path("best.json"))
-    freeze(Path("best.json"), Path("frozen.json"))
+    write_scene(tmp_path)
     return tmp_path
 
 

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from brick_scene import PSFSIZE, SIDE, brick_wcs, planes, write_brick
-from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells
+from dark_halo_scope.catalogue.splits import healpix_cell, split_of_cells, split_of_key
 from dark_halo_scope.core.manifest import attempt
+from dark_halo_scope.injection import measure_sources
 from dark_halo_scope.injection.recovery_schema import HOST_SCHEMA
 from dark_halo_scope.survey.cache_coadds import cache_coadds
 from dark_halo_scope.survey.config import CoaddSettings
-from source_banks import write_sources
+from source_banks import gaussian, write_galsim_bank
 
 COADDS = CoaddSettings(pixels=SIDE, min_finite_fraction=1.0, max_missing_fraction=0.5, attempts=1)
 PARENT_COLUMNS = (*HOST_SCHEMA.names[1:], "release")
@@ -96,15 +97,24 @@ def write_lenses(path: Path, positions: list[tuple[float, float]]) -> None:
         work.publish(rows_out=len(positions))
 
 
+def _bank(folder: Path) -> str:
+    """A bank of two galaxies of the test split."""
+    idents = [ident for ident in range(100, 200) if split_of_key(f"source_{ident}", 42) == "test"][:2]
+    images = [50 * gaussian(81, sigma) for sigma in (6.0, 8.0)]
+    return str(write_galsim_bank(folder / "bank", images, IDENT=np.array(idents)))
+
+
 def write_inputs(folder: Path, hosts: list[dict[str, Any]]) -> None:
     """survey.json, parent.json, lenses.json, coadds.json, sources.json in the working directory `folder`."""
     for number, brick in enumerate(sorted({one["brickname"] for one in hosts})):
         write_brick(folder / "coadds", planes(seed=number), brick)
-    files = {name: "none" for name in ("bricks", "brick_summary", "sweeps", "photoz", "sources")}
+    files = {name: "none" for name in ("bricks", "brick_summary", "sweeps", "photoz")} | {"sources": _bank(folder)}
     with attempt(Path("survey.json"), "survey", "dark_halo_scope.survey.describe", {}, []) as work:
         facts = {"name": "toy", "release": "dr10", "region": "south", "coadd_layout": "cache", "embedded": False}
         work.publish(facts=facts | {"files": files | {"coadds": str(folder / "coadds"), "lenses": []}})
     write_hosts(Path("parent.json"), hosts)
     write_lenses(Path("lenses.json"), [])
-    write_sources(Path("sources.json"), [1])
+    measure_sources.main(
+        ["--survey", "survey.json", "--settings", "{}", "--processes", "1", "--output", "sources.json"]
+    )
     cache_coadds(Path("survey.json"), Path("parent.json"), Path("coadds.json"), COADDS, folder / "cache", 1)
