@@ -281,10 +281,12 @@ def test_moving_lens_and_source_together_moves_the_image() -> None:
 )
 @settings(max_examples=6, deadline=None)
 @example(theta_e=1.0, q=0.6, phi=2.6, g1=0.03, x=0.02, y=-0.02, r_e=0.05, n=1.0)
+@example(theta_e=0.3125, q=1.0, phi=0.0, g1=0.0, x=0.1875, y=0.1875, r_e=0.05, n=0.7)
 def test_images_agree_with_lenstronomys(
     theta_e: float, q: float, phi: float, g1: float, x: float, y: float, r_e: float, n: float
 ) -> None:
-    size, subpixels, fwhm = 32, 16, 1.2
+    # Points 0.016" apart miss 0.6% of the light of a source of 0.05" whose second image is squeezed beside the centre.
+    size, subpixels, fwhm = 32, 32 if r_e < 0.1 else 16, 1.2
     step = PIXEL_SCALE / subpixels
     axis = fine_grid(size, subpixels, PIXEL_SCALE)
     grid_x, grid_y = np.meshgrid(axis, axis)
