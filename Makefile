@@ -66,10 +66,10 @@ preflight: setup ## check item by item that the main job can run here
 	$(SNAKEMAKE) preflight
 
 test: setup ## all tests but the slow ones and those for a GPU
-	pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 test-slow: setup ## the tests that take minutes
-	pytest -n 2 --dist loadfile -m "slow and not gpu"
+	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not gpu"
 
 lint: setup ## ruff, snakefmt, snakemake --lint, mypy, settings schemas
 	ruff check lib tests envs

@@ -72,7 +72,14 @@ def _peak_mb(rule: str, sweep: Path, part_rows: int) -> float:
     return peak
 
 
-@pytest.mark.parametrize("rule", ["select_parent_sample", "select_confusers", "build_negative_pool"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "build_negative_pool",
+        # These two read sweeps with the same code.
+        *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("select_parent_sample", "select_confusers")),
+    ],
+)
 def test_ten_times_the_rows_in_one_sweep_take_no_more_memory(sweeps: dict[int, Path], rule: str) -> None:
     few, many = (_peak_mb(rule, sweeps[count], PARTS) for count in (FEW, MANY))
     assert many - few < MOST_GROWTH_MB

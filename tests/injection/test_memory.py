@@ -114,6 +114,7 @@ def test_ten_times_the_rows_in_one_file_take_no_more_memory(inputs: Path) -> Non
     assert _peak_mb(inputs, "many", "whole files in memory") - few > MOST_GROWTH_MB
 
 
+@pytest.mark.slow
 def test_more_source_galaxies_in_one_file_take_no_more_memory(inputs: Path) -> None:
     few, many = _peak_mb(inputs, "few-galaxies"), _peak_mb(inputs, "many-galaxies")
     assert many - few < MOST_GROWTH_MB

@@ -35,9 +35,8 @@ def spark(
     ("spark", "artifact"),
     [
         *(("3.5", artifact) for artifact in ARTIFACTS),
-        ("4", ARTIFACTS[0]),
         # Everything else that tests make, they make with Spark 4.
-        *(pytest.param("4", artifact, marks=pytest.mark.slow) for artifact in ARTIFACTS[1:]),
+        *(pytest.param("4", artifact, marks=pytest.mark.slow) for artifact in ARTIFACTS),
     ],
     indirect=["spark"],
 )
@@ -67,6 +66,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing(spark: Spark, finished: C
     same_data(tmp_path / "out.json", call.artifact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spark", ["3.5"], indirect=True)
 def test_what_a_task_says_reaches_the_user(spark: Spark, finished: Checkout, tmp_path: Path) -> None:
     """One flipped byte in a parent file is found by the task that reads it, and named by the command line."""

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dry_runs import dry_run
+
 PARTS = ["Snakefile", "config", "envs", "lib", "profiles", "rules", "workflow"]
 MAIN_JOB = "results/gen5_prime/gates.json"
 MAIN_RULES = {
@@ -40,10 +42,13 @@ class Checkout:
         self, *arguments: str, survey: str | None = None, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
         """Run Snakemake here with this interpreter, on this checkout's survey or another."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        given = ["--cores", "2", *arguments]
         if "--profile" not in arguments:
-            command += ["--config", f"survey={survey or self.survey}"]
+            given += ["--config", f"survey={survey or self.survey}"]
         environment = os.environ | {"PATH": f"{self.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        if "--dry-run" in arguments:
+            return dry_run(given, self.path, environment, timeout)
+        command = [sys.executable, "-m", "snakemake", *given]
         return subprocess.run(
             command, cwd=self.path, capture_output=True, text=True, timeout=timeout, env=environment, check=False
         )

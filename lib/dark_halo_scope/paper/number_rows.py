@@ -44,5 +44,5 @@ def draw_number(
 def name_rows(axes: "Axes", names: Sequence[str]) -> None:
     """Names from top to bottom on the left, without ticks."""
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARGINS = Margins(left=9.0, right=3.0, top=5.0, bottom=9.0, gap=25.0)
+_MARGINS = Margins(left=10.0, right=3.0, top=5.0, bottom=9.0, gap=25.0)
 _HEIGHT_MM = 58.0
 
 #: Of `calibration.test.probabilities`, and how each is drawn: colour, marker, label.
