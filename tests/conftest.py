@@ -30,6 +30,11 @@ def project_root() -> Path:
     return ROOT
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The end-to-end run first: one worker makes the finished checkout while the other has tests that need none."""
+    items.sort(key=lambda item: item.path.parent.name != "end_to_end")
+
+
 def _existing(path: Path, what: str) -> Path:
     if not path.is_dir():
         pytest.skip(f"{what} is absent: {path} (set DHS_REAL_DATA to the folder of real survey files)")
