@@ -146,6 +146,19 @@ def training_data(artifact: str):
     return path
 
 
+def coadds_of_injections(wildcards) -> str:
+    """Input function: the coadds that arcs are injected into, for a finder whose own images come from coadds too."""
+    dataset = CONFIG.generation(wildcards.generation).dataset
+    path = CONFIG.dataset(dataset).real.path
+    if path != "coadds":
+        raise WorkflowError(
+            f"{wildcards.generation} learned from cutouts of another kind than those that arcs are injected into: "
+            f"{dataset} has `real.path: {path}`, and injections are made into coadds. Their noise tells them apart; "
+            "train it on a dataset with `real.path: coadds`."
+        )
+    return f"results/datasets/{dataset}/coadds.json"
+
+
 def gated_on(generation: str) -> str:
     """The dataset whose test pairs a generation is gated on."""
     dataset = CONFIG.generation(generation).gate_dataset

@@ -306,7 +306,7 @@ rule inject_recovery:
         survey="results/survey.json",
         hosts="results/catalogue/parent.json",
         lenses="results/catalogue/lenses.json",
-        coadds=training_data("coadds"),
+        coadds=coadds_of_injections,
         sources="results/catalogue/sources.json",
         code=code("dark_halo_scope.evaluation.inject_recovery", "train"),
     output:
@@ -344,7 +344,7 @@ rule measure_ladder:
         survey="results/survey.json",
         hosts="results/catalogue/parent.json",
         lenses="results/catalogue/lenses.json",
-        coadds=training_data("coadds"),
+        coadds=coadds_of_injections,
         sources="results/catalogue/sources.json",
         code=code("dark_halo_scope.evaluation.measure_ladder", "train"),
     output:

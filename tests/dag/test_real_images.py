@@ -52,3 +52,17 @@ def test_a_generation_of_simulated_lenses_has_no_selection_function(fresh: Check
     run = fresh.snakemake("--dry-run", "results/gen5_prime/selection_function.json")
     assert run.returncode != 0
     assert "MissingRuleException" in run.stderr + run.stdout
+
+
+@pytest.mark.parametrize("path", ["service", "stored"])
+def test_arcs_are_not_injected_into_other_pixels_than_the_finder_learned_from(fresh: Checkout, path: str) -> None:
+    """Noise of the viewer's cutouts is not that of coadds, and tells them apart."""
+    where = "stored_positives: a, stored_negatives: b, " if path == "stored" else ""
+    edit = fresh.edited(
+        "config/datasets/realimage_v1.yaml", lambda text: f"source: real\nreal: {{{where}path: {path}}}\n"
+    )
+    with edit:
+        assert "freeze_model" in fresh.planned("results/real_resnet18/frozen.json")
+        run = fresh.snakemake("--dry-run", "results/real_resnet18/recovery.json")
+    assert run.returncode != 0
+    assert f"realimage_v1 has `real.path: {path}`, and injections are made into coadds" in run.stderr + run.stdout

@@ -1,6 +1,9 @@
 """A frozen finder: any later change of weights, preprocessing, thresholds or code is refused, and says what changed."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dark_halo_scope.core.errors import BadInputError, CorruptDataError
+from dark_halo_scope.core.crash import VARIABLE
+from dark_halo_scope.core.errors import BadInputError, ConfigError, CorruptDataError
 from dark_halo_scope.core.files import read_json, write_json
 from dark_halo_scope.evaluation import freeze_model
 from dark_halo_scope.evaluation.freeze import (
@@ -25,6 +29,7 @@ from dark_halo_scope.evaluation.pairs import Predict
 
 from .packed_files import write_model
 
+LIB = Path(__file__).resolve().parents[2] / "lib"
 CARD, BEST, VALIDATION = Path("frozen.json"), Path("best.json"), Path("validation.json")
 
 
@@ -168,6 +173,30 @@ def test_a_finder_is_frozen_as_another_only_where_the_settings_say_so(frozen: Fr
     # What was measured with the first card is not of this one.
     with pytest.raises(FrozenChangedError, match=f"measured with the card {name}"):
         check_measured_with(again, {"frozen_sha256": frozen.sha256}, Path("recovery.json"))
+
+
+def test_a_laxer_comparison_of_answers_makes_another_card(frozen: Frozen) -> None:
+    """Else a card that forgives any change of code would take the first one's name, and its place."""
+    with pytest.raises(FrozenChangedError, match="was frozen before"):
+        freeze(probe_tolerance=0.2)
+    with pytest.raises(ConfigError, match="probe_tolerance"):
+        freeze(probe_tolerance=1e6)
+
+
+def test_a_killed_freeze_is_on_record(frozen: Frozen) -> None:
+    """The copy comes first: without it, the next run could freeze another finder unasked."""
+    folder, name = CARD.with_suffix(""), f"{frozen.sha256[:16]}.json"
+    shutil.rmtree(folder)
+    command = [sys.executable, "-m", "dark_halo_scope.evaluation.freeze_model", "--model", str(BEST)]
+    command += ["--validation", str(VALIDATION), "--output", str(CARD), "--device", "cpu"]
+    CARD.unlink()
+    killed = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(LIB), VARIABLE: f"after_rename:{name}"}, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert (folder / name).exists()
+    assert not CARD.exists()
+    assert freeze().sha256 == frozen.sha256
 
 
 def test_other_numbers_of_the_test_split_do_not_make_another_card(frozen: Frozen) -> None:

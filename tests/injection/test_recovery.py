@@ -124,7 +124,7 @@ def test_rungs_share_a_draw_and_differ_in_one_thing(bricks: Open) -> None:
     assert pc.count_distinct(found.rows["task_id"]).as_py() == 1
     assert found.images.dtype == np.float16
     rows = {row["rung"]: row for row in found.rows.to_pylist()}
-    bare, _ = recovery.cut_bare(table([host(150.2, 149.7, some_hosts(1)[0]["brickname"], 1)]), bricks, 64)
+    bare, _ = recovery.cut_bare(table([host(150.2, 149.7, some_hosts(1)[0]["brickname"], 1)]), bricks, 64, ONE.quality)
     arc = {rung: image.astype(np.float64) - bare[0] for rung, image in zip(RUNGS, found.images, strict=True)}
     # psfsize as a Moffat's FWHM is a wider PSF than one of the same noise-equivalent area: a lower, wider arc.
     assert arc["sersic_fwhm"].max() < 0.95 * arc["sersic_nea"].max()
@@ -141,7 +141,7 @@ def test_rungs_share_a_draw_and_differ_in_one_thing(bricks: Open) -> None:
 def test_an_arcs_light_is_what_its_row_says(bricks: Open) -> None:
     where = host(150, 150, some_hosts(1)[0]["brickname"], 2)
     found = _render([where], bricks, RecoverySettings(rungs=("sersic_nea",), replicates=8))
-    bare, _ = recovery.cut_bare(table([where]), bricks, 64)
+    bare, _ = recovery.cut_bare(table([where]), bricks, 64, ONE.quality)
     for image, row in zip(found.images, found.rows.to_pylist(), strict=True):
         light = (image.astype(np.float64) - bare[0]).sum(axis=(1, 2))[1]
         flux = 10 ** (0.4 * (22.5 - row["lensed_mag_r"]))
@@ -157,7 +157,7 @@ def test_shot_noise_has_the_variance_of_the_arcs_electrons(bricks: Open) -> None
     quiet = _rung(
         _render(hosts, bricks, RecoverySettings(rungs=("sersic_nea", "sersic_noise"), replicates=40)), "sersic_nea"
     )
-    bare, _ = recovery.cut_bare(table(hosts), bricks, 64)
+    bare, _ = recovery.cut_bare(table(hosts), bricks, 64, ONE.quality)
     sky = 10 ** (0.4 * (22.5 - 20.91)) * 0.262**2
     gain = sky / 0.008**2
     arc = quiet[0][:, 1] - np.repeat(bare[:, 1].astype(np.float64), 40, axis=0)
@@ -191,6 +191,19 @@ def test_a_host_off_its_brick_is_left_out_with_the_reason_and_nothing_is_lost(br
     assert found.rows.num_rows + found.left_out.num_rows == 2 * len(RUNGS)
     assert set(found.left_out["quarantine_reason"].to_pylist()) == {"off the edge of the brick"}
     assert found.left_out["rung"].to_pylist() == list(RUNGS)
+
+
+def test_a_host_that_real_images_would_not_have_is_no_host(tmp_path: Path) -> None:
+    """A finder that never saw missing pixels beside the centre would be judged on them."""
+    brick = some_hosts(1)[0]["brickname"]
+    content = planes()
+    content["image-g"][140:160, 170:174] = 0.0
+    content["invvar-g"][140:160, 170:174] = 0.0
+    paths = write_brick(tmp_path, content, brick)
+    found = _render([host(150, 150, brick, 1), host(90, 90, brick, 2)], lambda name: BrickCoadds(paths, name))
+    assert set(found.left_out["quarantine_reason"].to_pylist()) == {"too many pixels missing in the centre"}
+    assert set(found.left_out["galaxy_id"].to_pylist()) == {f"{brick}_1"}
+    assert set(found.rows["galaxy_id"].to_pylist()) == {f"{brick}_2"}
 
 
 def test_a_host_too_bright_for_packed_images_is_left_out(tmp_path: Path) -> None:

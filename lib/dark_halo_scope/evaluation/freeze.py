@@ -25,6 +25,8 @@ from dark_halo_scope.evaluation.gate_check import SEAL, seal
 DESCRIPTION = ("model", "preprocessing", "stamp_size", "in_channels", "meta")
 #: Keys of the card that make it this card and no other; its name is their checksum.
 IDENTITY = ("generation", "weights_sha256", "weights_bytes", "digests", "thresholds", "calibration", "chosen_on")
+#: Keys of its `behaviour` that do too. Logits of the same network differ between devices, and are none of them.
+IDENTITY_OF_BEHAVIOUR = ("probes", "tolerance")
 #: Key of the card's name.
 NAME = "frozen_sha256"
 NAME_DIGITS = 16  # in file names and sentences
@@ -85,7 +87,8 @@ def digest(value: Any) -> str:
 
 def card_name(card: Mapping[str, Any]) -> str:
     """The card's name: a checksum of its identity, which holds nothing of code, dates or measured numbers."""
-    return digest({key: card[key] for key in IDENTITY})
+    asked = {key: card["behaviour"][key] for key in IDENTITY_OF_BEHAVIOUR}
+    return digest({**{key: card[key] for key in IDENTITY}, "behaviour": asked})
 
 
 def describe(best: Mapping[str, Any], where: Path) -> dict[str, Any]:

@@ -124,10 +124,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = arguments.output.with_suffix("")
     card["supersedes"] = refuse_second_card(card[NAME], folder, settings)
     result = sealed(card)
-    write_result(arguments.output, result, MODULE, settings, [arguments.model, arguments.validation], started)
-    load_frozen(arguments.output)
+    # First on record: a run that is killed in between may not leave a finder that can be frozen as another one unasked.
     make_directory(folder)
     write_json(folder / f"{card[NAME][:NAME_DIGITS]}.json", result)
+    write_result(arguments.output, result, MODULE, settings, [arguments.model, arguments.validation], started)
+    load_frozen(arguments.output)
     _logger.info("%s is frozen as %s.", card["generation"], card[NAME][:NAME_DIGITS])
 
 

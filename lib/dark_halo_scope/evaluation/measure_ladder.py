@@ -75,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     rendered = list(render_units(tables, job, arguments.workers))
     rows = pa.concat_tables([unit.rows for unit in rendered])
     images = np.concatenate([unit.images for unit in rendered])
-    bare, places = cut_bare(hosts, lambda brick: load_brick(job.coadds, brick), finder.preprocess.size)
+    bare, places = cut_bare(
+        hosts, lambda brick: load_brick(job.coadds, brick), finder.preprocess.size, injected.quality
+    )
     with Progress(len(kept) + len(images) + len(bare), "Taking features (images)") as progress:
         extract = feature_extractor(finder.model, finder.preprocess, finder.device, injected.batch, progress.advance)
         lenses = show(extract, split.positive[kept], split.rows.take(pa.array(kept)), settings.match)

@@ -74,9 +74,12 @@ class FreezeSettings(Settings):
         description="names (the first 16 digits) of earlier cards that may be superseded: a finder that was frozen "
         "before is frozen as another only where every earlier card is listed here",
     )
-    probe_images: int = Field(8, ge=1, description="drawn images whose logits are on the card")
+    probe_images: int = Field(8, ge=4, description="drawn images whose logits are on the card")
     probe_tolerance: float = Field(
-        0.02, gt=0, description="largest difference of those logits: devices round differently, edited code does more"
+        0.02,
+        gt=0,
+        le=0.2,
+        description="largest difference of those logits: devices round differently, edited code does more",
     )
 
     @field_validator("supersedes")

@@ -24,7 +24,9 @@ from dark_halo_scope.core.quarantine import REASON
 from dark_halo_scope.injection import priors
 from dark_halo_scope.injection.arcs import gains, lens_of, psfs_of, shot_noise, source_of, unlensed_fluxes
 from dark_halo_scope.injection.config import ThetaEPrior
+from dark_halo_scope.injection.cutout_quality import measure, why_unusable
 from dark_halo_scope.injection.inject import CutoutError, Host, cut_host
+from dark_halo_scope.injection.real_stamp_config import CutoutQualitySettings
 from dark_halo_scope.injection.recovery_config import FAMILIES, MagnitudeProposal, RecoverySettings, Rung
 from dark_halo_scope.injection.recovery_hosts import SPLIT
 from dark_halo_scope.injection.recovery_schema import (
@@ -244,7 +246,7 @@ def render(
     images: list[NDArray[np.float16]] = []
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
-    for first, host in _cut(hosts, bricks, stamp_size):
+    for first, host in _cut(hosts, bricks, stamp_size, settings.quality):
         for row in draws[first * settings.replicates : (first + 1) * settings.replicates]:
             if isinstance(host, CutoutError):
                 left_out += [row | {"rung": rung, REASON: str(host)} for rung in settings.rungs]
@@ -302,10 +304,12 @@ def inject(
         yield host.image + seen, {**row, **measured}
 
 
-def cut_bare(hosts: pa.Table, bricks: Bricks, stamp_size: int) -> tuple[NDArray[np.float16], NDArray[np.intp]]:
+def cut_bare(
+    hosts: pa.Table, bricks: Bricks, stamp_size: int, quality: CutoutQualitySettings
+) -> tuple[NDArray[np.float16], NDArray[np.intp]]:
     """Hosts as they are, (M, 3, H, W) nanomaggies per pixel, and their places among `hosts`; some have no pixels."""
     images, places = [], []
-    for place, host in _cut(hosts, bricks, stamp_size):
+    for place, host in _cut(hosts, bricks, stamp_size, quality):
         if not isinstance(host, CutoutError) and np.abs(host.image).max() <= _MOST:
             images.append(host.image.astype(np.float16))
             places.append(place)
@@ -322,8 +326,10 @@ def _psfs(psfsize: tuple[float, ...], match: str) -> list[Any]:
     return psfs_of(psfsize, PsfSettings.model_validate({"match": match}))
 
 
-def _cut(hosts: pa.Table, bricks: Bricks, size: int) -> Iterator[tuple[int, Host | CutoutError]]:
-    """Place and pixels of each host, or why it has none; one brick is open at a time."""
+def _cut(
+    hosts: pa.Table, bricks: Bricks, size: int, quality: CutoutQualitySettings
+) -> Iterator[tuple[int, Host | CutoutError]]:
+    """Place and pixels of each host, or why a finder is not shown them; one brick is open at a time."""
     names = np.array(hosts["brickname"].to_pylist(), dtype=str)
     starts = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]])) if len(names) else np.empty(0, int)
     settings = StampSettings()
@@ -333,9 +339,13 @@ def _cut(hosts: pa.Table, bricks: Bricks, size: int) -> Iterator[tuple[int, Host
             x, y = coadds.sky_to_pixel(part["ra"].to_numpy(), part["dec"].to_numpy())
             for place in range(stop - start):
                 try:
-                    yield start + place, cut_host(coadds, float(x[place]), float(y[place]), size, settings)
+                    host = cut_host(coadds, float(x[place]), float(y[place]), size, settings)
                 except CutoutError as error:
                     yield start + place, error
+                    continue
+                # A pixel that was missing is 0 now, and such a one counts as missing.
+                reason = why_unusable(measure(host.image, quality), quality)
+                yield start + place, host if reason is None else CutoutError(reason)
 
 
 def known_bricks(coadds: Manifest) -> set[str]:

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from dark_halo_scope.core.config import Settings
 from dark_halo_scope.injection.config import PriorSettings, ThetaEPrior
+from dark_halo_scope.injection.real_stamp_config import CutoutQualitySettings
 
 #: What is injected with which physics, each rung with one more thing than the one before: see `recovery.RUNG_PHYSICS`.
 Rung = Literal["sersic_fwhm", "sersic_nea", "sersic_noise", "clumpy", "image"]
@@ -61,6 +62,9 @@ class RecoverySettings(Settings):
     )
     exclude_arcsec: float = Field(
         default=11.0, ge=0, description="galaxies this near to a known or candidate lens are no hosts"
+    )
+    quality: CutoutQualitySettings = Field(
+        default=CutoutQualitySettings(), description="what a host must have, as real images must"
     )
     unit_images: int = Field(
         default=512, ge=1, description="images rendered and scored together: what bounds the memory"
