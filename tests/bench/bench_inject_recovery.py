@@ -4,8 +4,9 @@
     python tests/bench/bench_inject_recovery.py --device cuda --workers 16 --hosts 2000 --brick-pixels 3600
 
 One brick of RICE-compressed coadds in tiles of 100 x 100; Sersic and clumpy sources and a lumpy galaxy image; an
-untrained network with three channels and a crop of 64 pixels, as the finders of real images have them. `--workers 0` times every step alone, by the CPU time of this process on one
-thread; with workers the whole is timed by the clock, renderers and network side by side, as a user's run has it.
+untrained network with three channels and a crop of 64 pixels, as the finders of real images have them. `--workers 0`
+times every step alone, by the CPU time of this process on one thread; with workers the whole is timed by the clock,
+renderers and network side by side, as a user's run has it.
 """
 
 import os

@@ -55,7 +55,10 @@ def write_brick(
     for product in products():
         path = folder / brick / f"legacysurvey-{brick}-{product}.fits.fz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        data, survey_way = content[product], {"compression_type": "RICE_1", "tile_shape": (100, 100)}
+        data, survey_way = (
+            content[product],
+            {"compression_type": "RICE_1", "tile_shape": (100, 100), "quantize_method": 2},
+        )
         how = {"compression_type": "GZIP_1", "quantize_level": 0.0} if lossless else survey_way
         hdu = fits.CompImageHDU(data, header, **how)
         fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
