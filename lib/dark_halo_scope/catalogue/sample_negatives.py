@@ -3,7 +3,7 @@
     negative_pool.json (and a list of positives) -> negatives.json, `negatives-{file}.parquet`
 
 Which galaxies are sampled depends on their names and the seed alone; see `catalogue.stratified_sample`. Tasks read the
-pool file by file, once to count and once to take.
+pool file by file: names once to count and once to rank the last of each stratum, then whole rows to take.
 """
 
 import logging
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from dark_halo_scope.catalogue.census import failed, gate, share_gate
 from dark_halo_scope.catalogue.negative_pool_config import NegativeSampleSettings
 from dark_halo_scope.catalogue.negative_rows import N1, N2, POOL_SCHEMA, nobs_z_bins
-from dark_halo_scope.catalogue.parent import brick_order, table_bytes, with_files
+from dark_halo_scope.catalogue.parent import brick_order, table_bytes
 from dark_halo_scope.catalogue.stratified_sample import (
     BUCKETS,
     Boundary,
@@ -79,18 +80,13 @@ sampling_prob is the share of its stratum and pool (N1 or N2) that was taken: 1 
 the pool. sampling_timestamp is null; the manifest's provenance has it.
 """
 
-_CARRIED = pa.schema(
-    [
-        *(field.with_nullable(True) for field in POOL_SCHEMA),
-        pa.field("sampling_prob", pa.float64()),
-        pa.field("hash", pa.int64()),
-        pa.field("last_bucket", pa.bool_()),
-        pa.field("brick_order", pa.float64()),
-    ]
-)
+# Rows travel in Arrow's own bytes, a file's share of a pool file in one: Spark would take them apart value by value.
+_CARRIED = pa.schema([pa.field("file", pa.int32()), pa.field("rows", pa.binary())])
 _KEYS = ("brickname", "objid", "nobs_z_bin", "type_bin", "pool")
 _ENCODED = ("brickname", "nobs_z_bin", "type_bin", "pool")
 _GROUP = ("nobs_z_bin", "type_bin", "pool")
+# Two thirds of reading a row is its texts, of which few differ. Names of galaxies all do.
+_REPEATED = [field.name for field in POOL_SCHEMA if pa.types.is_string(field.type) and field.name != "galaxy_id"]
 _READ_ROWS = 100_000
 _WRITTEN = "name string, size long, sha256 string, rows long"
 
@@ -175,9 +171,13 @@ def _sample(
     take = {(*plan.stratum, name): count for plan in plans for name, count in plan.taken.items() if count}
     ends = {group: boundary(histograms[group], count) for group, count in take.items()}
     shares = {group: count / int(histograms[group].sum()) for group, count in take.items()}
-    written = _write(spark, pool, names, ends, shares, settings, work)
+    said = partial(_last_of_file, pool, settings.seed, ends)
+    last = [item for part in collect(spark, names, said, "Ranking the last of each stratum (files)") for item in part]
+    surplus, wanted = frozenset(surplus_galaxies(last, ends)), sum(take.values())
+    # A file is written from memory by one task, so that a larger sample has more of them and not larger ones.
+    files = max(1, ceil(wanted / settings.rows_per_file))
+    written = _write(spark, pool, names, ends, shares, surplus, files, settings, work)
     rows_out = sum(item.rows for item in written)
-    wanted = sum(take.values())
     if rows_out != wanted:
         raise BadInputError(
             f"{rows_out} negatives were written where {wanted} were planned: {pool.uri} holds a galaxy twice or has "
@@ -250,28 +250,54 @@ def _count_file(pool: Manifest, seed: int, name: str) -> dict[Group, NDArray[np.
     return {group: row for group, row in zip(keys.groups, counts, strict=True) if row.any()}
 
 
-def _take_file(
-    path: Path, seed: int, ends: Mapping[Group, Boundary], shares: Mapping[Group, float]
-) -> Iterator[pa.RecordBatch]:
-    """Rows of a pool file up to the last bucket of their group, that one whole; runs in a Spark task."""
+def _last_of_file(pool: Manifest, seed: int, ends: Mapping[Group, Boundary], name: str) -> list[tuple[Group, int, str]]:
+    """Group, hash and galaxy_id of the galaxies in their group's last bucket; runs in a Spark task."""
+    path = verified_path(pool, name)
     keys = _read_keys(path, seed)
-    end_G = np.array([ends[group].bucket if group in ends else -1 for group in keys.groups])
+    places = np.flatnonzero(buckets_of(keys.hashes) == _last_buckets(keys, ends))
+    names = pq.read_table(path, columns=["galaxy_id"])["galaxy_id"].take(pa.array(places)).to_pylist()
+    groups = [keys.groups[place] for place in keys.group[places]]
+    return list(zip(groups, keys.hashes[places].tolist(), names, strict=True))
+
+
+def _last_buckets(keys: _Keys, ends: Mapping[Group, Boundary]) -> NDArray[np.int64]:
+    """(N,) the last bucket of each row's group, -1 where nothing is taken of it."""
+    return np.array([ends[group].bucket if group in ends else -1 for group in keys.groups])[keys.group]
+
+
+def _take_file(
+    path: Path,
+    seed: int,
+    ends: Mapping[Group, Boundary],
+    shares: Mapping[Group, float],
+    surplus: frozenset[str],
+    files: int,
+) -> Iterator[pa.RecordBatch]:
+    """Rows of a pool file up to the last bucket of their group, but for the surplus; runs in a Spark task."""
+    keys = _read_keys(path, seed)
     share_G = np.array([shares.get(group, 0.0) for group in keys.groups])
-    bucket_N, end_N = buckets_of(keys.hashes), end_G[keys.group]
-    taken = np.flatnonzero(bucket_N <= end_N)
-    first = 0
-    for batch in pq.ParquetFile(path).iter_batches(_READ_ROWS, columns=POOL_SCHEMA.names):
+    taken = np.flatnonzero(buckets_of(keys.hashes) <= _last_buckets(keys, ends))
+    first, left_out = 0, pa.array(sorted(surplus), pa.string())
+    reader = pq.ParquetFile(path, read_dictionary=_REPEATED)
+    for batch in reader.iter_batches(_READ_ROWS, columns=POOL_SCHEMA.names):
         here = taken[(taken >= first) & (taken < first + batch.num_rows)]
         rows = pa.Table.from_batches([batch]).take(pa.array(here - first))
         first += batch.num_rows
-        added = [
-            pa.array(share_G[keys.group[here]]),
-            pa.array(keys.hashes[here].view(np.int64)),
-            pa.array(bucket_N[here] == end_N[here]),
-            brick_order(rows["brickname"]),
-        ]
-        columns = [*(rows[name] for name in POOL_SCHEMA.names), *added]
-        yield from pa.table(columns, schema=_CARRIED).to_batches(max_chunksize=10_000)
+        kept = pc.invert(pc.is_in(rows["galaxy_id"], left_out))
+        rows, group = rows.filter(kept), keys.group[here[kept.to_numpy()]]
+        columns = [rows[name].cast(field.type) for name, field in zip(POOL_SCHEMA.names, POOL_SCHEMA, strict=True)]
+        sampled = pa.table([*columns, pa.array(share_G[group])], names=[*POOL_SCHEMA.names, "sampling_prob"])
+        file = pc.floor(pc.multiply(brick_order(sampled["brickname"]), float(files))).cast(pa.int32()).to_numpy()
+        for number in np.unique(file).tolist():
+            part = sampled.take(pa.array(np.flatnonzero(file == number)))
+            yield pa.RecordBatch.from_pylist([{"file": number, "rows": _as_bytes(part)}], schema=_CARRIED)
+
+
+def _as_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
 
 
 def _write(
@@ -280,34 +306,27 @@ def _write(
     names: Sequence[str],
     ends: Mapping[Group, Boundary],
     shares: Mapping[Group, float],
+    surplus: frozenset[str],
+    files: int,
     settings: NegativeSampleSettings,
     work: Attempt,
 ) -> "list[Row]":
-    from pyspark import StorageLevel
-    from pyspark.sql import functions as sql
     from pyspark.sql.pandas.types import from_arrow_schema
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch["number"].to_pylist():
-                yield from _take_file(verified_path(pool, names[number]), settings.seed, ends, shares)
+                path = verified_path(pool, names[number])
+                yield from _take_file(path, settings.seed, ends, shares, surplus, files)
 
-    numbers = spark.createDataFrame([(i,) for i in range(len(names))], "number int").repartition(len(names))
-    candidates = numbers.mapInArrow(read, from_arrow_schema(_CARRIED)).persist(StorageLevel.MEMORY_AND_DISK)
-    last = candidates.filter("last_bucket").select(*_GROUP, "hash", "galaxy_id").collect()
-    surplus = surplus_galaxies([((r.nobs_z_bin, r.type_bin, r.pool), r.hash, r.galaxy_id) for r in last], ends)
-    dropped = spark.createDataFrame([(name,) for name in surplus], "galaxy_id string")
-    taken = candidates.join(sql.broadcast(dropped), "galaxy_id", "left_anti").persist(StorageLevel.MEMORY_AND_DISK)
     target = str(work.prefix) if storage.is_local(work.uri) else work.uri
 
     def write(frame: "pd.DataFrame") -> "pd.DataFrame":
         return _write_file(frame, target)
 
-    written: list[Row] = (
-        with_files(taken, settings.rows_per_file).groupBy("file").applyInPandas(write, _WRITTEN).collect()
-    )
-    taken.unpersist()
-    candidates.unpersist()
+    numbers = spark.createDataFrame([(i,) for i in range(len(names))], "number int").repartition(len(names))
+    taken = numbers.mapInArrow(read, from_arrow_schema(_CARRIED))
+    written: list[Row] = taken.groupBy("file").applyInPandas(write, _WRITTEN).collect()
     return written
 
 
@@ -315,12 +334,11 @@ def surplus_galaxies(last: Iterable[tuple[Group, int, str]], ends: Mapping[Group
     """Galaxies of the last buckets that are beyond the end of their group, sorted by name.
 
     Args:
-        last: of every galaxy in its group's last bucket the group, the hash (64 bits read as a signed number) and the
-            galaxy_id.
+        last: of every galaxy in its group's last bucket the group, the hash and the galaxy_id.
     """
     by_group: dict[Group, list[tuple[int, str]]] = {}
-    for group, signed, name in last:
-        by_group.setdefault(group, []).append((signed & 0xFFFF_FFFF_FFFF_FFFF, name))
+    for group, number, name in last:
+        by_group.setdefault(group, []).append((number, name))
     return sorted(name for group, found in by_group.items() for _, name in sorted(found)[ends[group].within :])
 
 
@@ -329,8 +347,7 @@ def _write_file(frame: "pd.DataFrame", target: str) -> "pd.DataFrame":
     import pandas as pd
 
     number = int(frame["file"].iloc[0])
-    known = pa.schema([field for field in _CARRIED if field.name in SAMPLE_SCHEMA.names])
-    table = pa.Table.from_pandas(frame, schema=known, preserve_index=False).replace_schema_metadata(None)
+    table = pa.concat_tables(pa.ipc.open_stream(rows).read_all() for rows in frame["rows"])
     table = table.sort_by([("brickname", "ascending"), ("objid", "ascending")])
     names = table["galaxy_id"]
     if pc.count_distinct(names).as_py() < len(names):
