@@ -14,7 +14,7 @@ from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.core.files import read_json
 from dark_halo_scope.core.manifest import load_manifest
 from dark_halo_scope.evaluation import measure_selection_function
-from dark_halo_scope.evaluation.completeness import Sky
+from dark_halo_scope.evaluation.completeness import Injections, Sky, mean_entries
 from dark_halo_scope.evaluation.completeness_config import AXES
 from dark_halo_scope.evaluation.completeness_lookup import SelectionFunction, load_selection_function
 from dark_halo_scope.evaluation.freeze import FrozenChangedError, load_frozen
@@ -241,6 +241,44 @@ def test_families_share_draws_and_their_rows_count_as_one() -> None:
     assert together.n == 3 * apart.n == 6000
     for name in ("value", "low", "high"):
         assert float(getattr(together, name)) == pytest.approx(float(getattr(apart, name)))
+
+
+def test_json_csv_and_parquet_count_draws_of_all_families_alike(small: Path) -> None:
+    rows, _ = draw_recovery(300, seed=2)
+    rows["weight"] = np.repeat(np.random.default_rng(3).uniform(0.2, 2.0, 300), 3)
+    prepare(small, rows)
+    edges = {name: [low, high] for name, (low, high) in RANGES.items()} | {"theta_e_arcsec": [0.5, 1.0, 1.6, 2.2, 3.0]}
+    result = run(small, edges=edges, min_cell=75)
+    with open(small / "selection_cells.csv", newline="") as stream:
+        cells = [row for row in csv.DictReader(stream) if row["threshold"] == "p0.5"]
+    columns, _ = read_parquet(small / "selection_function.parquet")
+    chosen = (columns["family"] == "all") & (columns["threshold"] == "p0.5")
+    full = [row for row in cells if row["axes"] == " x ".join(AXES)]
+    flags = columns["flag"][chosen].tolist()
+    assert set(flags) == {"too few", ""}
+    assert columns["n"][chosen].min() > 75, "rows of one family would be enough"
+    assert [row["flag"] for row in full] == flags
+    assert result["full_grid"]["p0.5"]["too_few"] == flags.count("too few")
+    for name in ("n_effective", "low", "high", "weighted_low", "weighted_high"):
+        assert [float(row[name]) for row in full] == pytest.approx(columns[name][chosen].tolist())
+    bins = [row for row in cells if row["axes"] == "theta_e_arcsec"]
+    for entry, row, share in zip(result["marginals"]["theta_e_arcsec"]["p0.5"], bins, full, strict=True):
+        assert entry["flag"] == row["flag"] == share["flag"]
+        assert entry["n_effective"] == float(row["n_effective"]) == pytest.approx(float(share["n_effective"]))
+    [whole] = (row for row in cells if row["axes"] == "all")
+    overall = result["overall"]["p0.5"]
+    assert overall["as_injected"]["n_effective"] == pytest.approx(300)
+    assert overall["prior_weighted"]["n_effective"] == pytest.approx(float(whole["n_effective"]))
+
+
+def test_the_sky_counts_draws_of_all_families_too() -> None:
+    injections = Injections({name: np.full(60, 1.0) for name in AXES}, np.ones(60), np.arange(60) // 3)
+    edges = {name: (0.0, 0.5, 2.0) for name in AXES}
+    sky = Sky(("psfsize_r", "psfdepth_r"), np.ones(4))
+    for shared, draws in ((1.0, 60), (3.0, 20)):
+        rng = np.random.default_rng(0)
+        found = mean_entries(injections, np.arange(60) < 30, edges, sky, 0.95, 5, rng, shared)
+        assert [entry["n_effective"] for entry in found.values()] == pytest.approx([draws] * 4)
 
 
 def test_cells_partition_the_injections_also_those_of_unknown_redshift(small: Path) -> None:

@@ -17,7 +17,7 @@ from scipy import sparse, stats
 from dark_halo_scope.evaluation.completeness_config import AXES
 from dark_halo_scope.evaluation.host_resampling import percentile_interval
 from dark_halo_scope.evaluation.host_sums import host_sums, resample_together
-from dark_halo_scope.evaluation.intervals import FloatArray, clopper_pearson
+from dark_halo_scope.evaluation.intervals import FloatArray
 from dark_halo_scope.evaluation.number_entry import bounds
 
 #: All cells together, as `axes` of a cell.
@@ -129,15 +129,25 @@ def count_cells(
     )
 
 
-def cell_rows(cells: Cells, edges: Edges, min_cell: int, confidence: float) -> list[dict[str, Any]]:
+def cell_rows(
+    cells: Cells, edges: Edges, min_cell: int, confidence: float, shared: float = 1.0
+) -> list[dict[str, Any]]:
     """Cells as rows of a table, one dictionary each.
 
     `value` is k/n with its Clopper-Pearson interval; `weighted_value` is the share under the prior, with the interval
     of as many injections as its weights are worth. `flag` is `empty`, `too few`, or nothing.
+
+    Args:
+        cells: M of them.
+        edges: of each axis.
+        min_cell: draws below which a cell is `too few`.
+        confidence: of intervals.
+        shared: injections that share a draw of lens and source, and say no more than one: intervals, `n_effective` and
+            `too few` count draws, `n` and `k` injections.
     """
-    low, high = clopper_pearson(cells.k, cells.n, confidence)
+    low, high = fractional_interval(cells.k / shared, cells.n / shared, confidence)
     share = _ratio(cells.weight_found, cells.weight, np.nan)
-    worth = cells.n_effective
+    worth = cells.n_effective / shared
     weighted_low, weighted_high = fractional_interval(np.nan_to_num(share) * worth, worth, confidence)
     rows = []
     for i in range(len(cells.n)):
@@ -158,7 +168,7 @@ def cell_rows(cells: Cells, edges: Edges, min_cell: int, confidence: float) -> l
             "weighted_value": None if worth[i] == 0 else float(share[i]),
             "weighted_low": None if worth[i] == 0 else float(weighted_low[i]),
             "weighted_high": None if worth[i] == 0 else float(weighted_high[i]),
-            "flag": "empty" if empty else "too few" if cells.n[i] < min_cell else "",
+            "flag": "empty" if empty else "too few" if cells.n[i] < min_cell * shared else "",
         }
         rows.append(row)
     return rows
@@ -222,13 +232,14 @@ def mean_entries(
     confidence: float,
     bootstraps: int,
     rng: np.random.Generator,
+    shared: float = 1.0,
 ) -> dict[str, dict[str, Any]]:
     """Completeness of all injections: as injected, under the prior, over the sky's area, and both.
 
     Area weighting is post-stratification: the completeness of each cell of observing conditions counts by the area
     that the survey has there. Cells with fewer than MIN_SKY_CELL injections cannot speak for their part of the sky;
     `area_covered` says how much is left. `n_effective` is of the weights that injections have in the end, that of
-    their cell's area included.
+    their cell's area included, and counts `shared` injections of one draw as one.
     Intervals resample hosts.
     """
     hits = found.astype(float)
@@ -236,13 +247,13 @@ def mean_entries(
     ones = np.ones(len(injections))
     entries = {}
     for name, weight in (("as_injected", ones), ("prior_weighted", injections.weight)):
-        entries[name] = _mean_entry(injections, hits, weight, together, np.ones(1), confidence, bootstraps, rng)
+        entries[name] = _mean_entry(injections, hits, weight, together, np.ones(1), confidence, bootstraps, rng, shared)
     for name, weight in (("area_weighted", ones), ("area_and_prior_weighted", injections.weight)):
         if sky is None:
             entries[name] = _entry(None, len(injections), None, "not measurable: no survey was given")
             continue
         group, _ = _groups({axis: injections.axes[axis] for axis in sky.axes}, edges)
-        entries[name] = _mean_entry(injections, hits, weight, group, sky.area, confidence, bootstraps, rng)
+        entries[name] = _mean_entry(injections, hits, weight, group, sky.area, confidence, bootstraps, rng, shared)
     return entries
 
 
@@ -255,6 +266,7 @@ def _mean_entry(
     confidence: float,
     bootstraps: int,
     rng: np.random.Generator,
+    shared: float,
 ) -> dict[str, Any]:
     groups = len(sky_area)
     count = np.bincount(group[group >= 0], minlength=groups)
@@ -278,7 +290,7 @@ def _mean_entry(
     per_weight = np.where(covered, _ratio(area, _column_sums(total), 0.0), 0.0)
     final = np.where(group >= 0, weight * per_weight[group], 0.0)
     extra: dict[str, Any] = {
-        "n_effective": float(final.sum() ** 2 / (final**2).sum()),
+        "n_effective": float(final.sum() ** 2 / (final**2).sum() / shared),
         "hosts": len(np.unique(injections.host[group >= 0])),
     }
     if groups > 1:

@@ -153,6 +153,7 @@ def measure(
     points: Sequence[Mapping[str, Any]],
     sky: Sky | None,
     settings: CompletenessSettings,
+    shared: float = 1.0,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """completeness.json's numbers, rows of completeness.csv and rows of completeness_surface.csv.
 
@@ -162,6 +163,7 @@ def measure(
         points: thresholds; one without a logit has no numbers.
         sky: area by observing conditions, where a survey was given.
         settings: of the measurement.
+        shared: injections that share a draw of lens and source, and say no more than one.
     """
     overall: dict[str, Any] = {}
     grids: dict[str, Any] = {}
@@ -175,11 +177,11 @@ def measure(
         name, found = point["name"], logits >= point["logit"]
         rng = np.random.default_rng([settings.seed, place])
         confidence, edges = settings.confidence, settings.edges
-        overall[name] = mean_entries(injections, found, edges, sky, confidence, settings.bootstraps, rng)
+        overall[name] = mean_entries(injections, found, edges, sky, confidence, settings.bootstraps, rng, shared)
         around = host_intervals(injections, found, edges, confidence, settings.bootstraps, rng)
         tables = all_cells(injections, found, edges)
         for table in tables:
-            rows = cell_rows(table, edges, settings.min_cell, confidence)
+            rows = cell_rows(table, edges, settings.min_cell, confidence, shared)
             cells += [{"threshold": name, **row} for row in rows]
             if len(table.axes) == 1:
                 [axis] = table.axes
@@ -191,7 +193,7 @@ def measure(
         grids[name] = {
             "cells": possible,
             "empty": possible - len(full.n),
-            "too_few": int((full.n < settings.min_cell).sum()),
+            "too_few": int((full.n < settings.min_cell * shared).sum()),
         }
         surfaces[name], rows = _surface(injections, found, settings, rng)
         surface_rows += [{"threshold": name, **row} for row in rows]

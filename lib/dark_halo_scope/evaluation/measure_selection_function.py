@@ -17,7 +17,7 @@ from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.files import sha256_file, write_text
 from dark_halo_scope.core.manifest import Manifest, load_manifest, write_result
-from dark_halo_scope.evaluation.completeness import Sky, fractional_interval
+from dark_halo_scope.evaluation.completeness import Sky
 from dark_halo_scope.evaluation.completeness_config import AXES
 from dark_halo_scope.evaluation.freeze import Frozen, FrozenChangedError, check_measured_with, require_frozen
 from dark_halo_scope.evaluation.measure_completeness import (
@@ -107,22 +107,14 @@ def measure_all(
     """
     points = [{"name": name, "logit": logit} for name, logit in thresholds.items()]
     same = settings.completeness
-    whole, cells, surface = measure(recovered.injections, recovered.logit, points, sky, same)
+    shared = recovered.rows_per_draw
+    whole, cells, surface = measure(recovered.injections, recovered.logit, points, sky, same, shared)
     apart = {}
     surfaces = [{"family": ALL, **row} for row in surface]
     for family in recovered.families:
         part = recovered.of(family)
         apart[family], _, rows = measure(part.injections, part.logit, points, sky, same)
         surfaces += [{"family": family, **row} for row in rows]
-    shared = recovered.rows_per_draw
-    for row in cells:
-        _share_draws(row, shared, settings.confidence)
-    for by_threshold in whole["marginals"].values():
-        for entries in by_threshold.values():
-            for entry in entries:
-                if entry["value"] is not None:
-                    low, high = fractional_interval(entry["k"] / shared, entry["n"] / shared, settings.confidence)
-                    entry["interval"] = [float(low), float(high)]
     overall = {ALL: whole["overall"], **{name: part["overall"] for name, part in apart.items()}}
     result = {
         "injections": whole["injections"] | {"rows_per_draw": shared},
@@ -131,19 +123,6 @@ def measure_all(
         "families": apart,
     }
     return result, cells, surfaces
-
-
-def _share_draws(row: dict[str, Any], shared: float, confidence: float) -> None:
-    """Give a cell of all families the interval of its draws: families share them."""
-    if not row["n"]:
-        return
-    low, high = fractional_interval(row["k"] / shared, row["n"] / shared, confidence)
-    row |= {"low": float(low), "high": float(high)}
-    worth = row["n_effective"] / shared
-    row["n_effective"] = worth
-    if row["weighted_value"] is not None:
-        low, high = fractional_interval(row["weighted_value"] * worth, worth, confidence)
-        row |= {"weighted_low": float(low), "weighted_high": float(high)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
