@@ -190,6 +190,34 @@ def test_area_weighting_gives_the_completeness_of_the_survey_and_not_of_the_inje
         completeness(psfsize=1.2, over="sky")
 
 
+@pytest.mark.parametrize("families", [("image",), ("clumpy", "image")])
+def test_a_mean_over_the_sky_says_how_much_of_it_has_injections(families: tuple[str, ...]) -> None:
+    rows, _ = draw_recovery(20_000, seed=3, families=families)
+    shape = [len(SelectionFunctionSettings().edges[name]) - 1 for name in ("psfsize_r", "psfdepth_r")]
+    area = np.full(shape, 100.0)
+    area[-1, -1] = 10.0
+    completeness = lookup_of(rows, Sky(("psfsize_r", "psfdepth_r"), area.ravel()))
+    everywhere = completeness(theta_e=[0.3, 1.1, 2.2], over="sky")
+    assert everywhere.flag.tolist() == ["outside", "", ""]
+    assert everywhere.area_covered == pytest.approx([np.nan, 1.0, 1.0], nan_ok=True)
+    assert np.isnan(completeness(theta_e=1.1).area_covered), "no mean over the sky"
+    # One family suffices: its share is in the envelope.
+    for sums in completeness._sums["p0.5", "image"].values():
+        sums[1, :, shape[0] - 1, shape[1] - 1] = 0
+        sums[3, :, 0, 0] = 0
+    missing = np.array([0.0, 10.0, 100.0]) / area.sum()
+    got = completeness(theta_e=[1.1, 0.8, 1.3], over="sky")
+    assert got.area_covered == pytest.approx(1 - missing)
+    assert got.flag.tolist() == ["", "", "part of the sky"]
+    assert np.isfinite(got.value).all()
+    for sums in completeness._sums.values():
+        for values in sums.values():
+            values[1] = 0
+    gone = completeness(theta_e=0.8, over="sky")
+    assert gone.flag == "empty"
+    assert np.isnan(gone.area_covered)
+
+
 def lookup_of(rows: dict[str, np.ndarray], sky: Sky | None = None) -> SelectionFunction:
     """The function of injections in memory, at p0.5."""
     import tempfile

@@ -27,6 +27,8 @@ from dark_halo_scope.evaluation.selection_function import ALL, Share, effective,
 _USUAL = "p0.5"
 
 _SKY = ("psfsize_r", "psfdepth_r")
+#: Share of the sky's area below which a mean over the sky is of a part of it.
+_WHOLE_SKY = 0.95
 _SUMS = ("n", "k", "weight", "weight_found", "weight_squared")
 
 
@@ -39,7 +41,10 @@ class Completeness:
     family_low, family_high: lowest and highest of the source families.
     envelope_low, envelope_high: of the families' intervals: what is unknown of sources, and statistics, together.
     n: injections that say so, of all families asked for.
-    flag: empty text; `too few` injections; `empty`: none there; `outside`: beyond the edges, or NaN.
+    area_covered: share of the survey's area within the edges of PSF and depth that value and envelope speak for: where
+        injections are too few, sky counts for nothing. NaN where there is no value, and with over='injections'.
+    flag: empty text; `part of the sky`: area_covered is below 0.95; `too few` injections; `empty`: none there;
+        `outside`: beyond the edges, or NaN.
     """
 
     value: FloatArray
@@ -50,6 +55,7 @@ class Completeness:
     envelope_low: FloatArray
     envelope_high: FloatArray
     n: NDArray[np.int64]
+    area_covered: FloatArray
     flag: NDArray[np.str_]
 
 
@@ -121,10 +127,18 @@ class SelectionFunction:
             reason = "PSF or depth is given" if set(_SKY) & set(asked) else "this file knows no area of a survey"
             raise BadInputError(f"A mean over the sky cannot be had: {reason}; ask with over='injections'.")
         parts = [self._share([each], name, asked, where, weights, over) for each in families]
-        whole, n = self._share(families, name, asked, where, weights, over)
-        around = envelope([part for part, _ in parts])
+        whole, n, covered = self._share(families, name, asked, where, weights, over)
+        around = envelope([part for part, _, _ in parts])
+        # Families that have no value here are in no envelope.
+        covered = np.fmin.reduce([covered, *(area for _, _, area in parts)])
         too_few = n < self.facts["min_cell"] * (self.facts["rows_per_draw"] if len(families) > 1 else 1.0)
-        flag = np.where(~inside, "outside", np.where(np.isnan(whole.value), "empty", np.where(too_few, "too few", "")))
+        reasons = {
+            "outside": ~inside,
+            "empty": np.isnan(whole.value),
+            "part of the sky": covered < _WHOLE_SKY,
+            "too few": too_few,
+        }
+        flag = np.select(list(reasons.values()), list(reasons), "")
 
         def shaped(column: FloatArray) -> FloatArray:
             return np.where(inside, column, np.nan).reshape(shape)
@@ -138,6 +152,7 @@ class SelectionFunction:
             envelope_low=shaped(around["envelope_low"]),
             envelope_high=shaped(around["envelope_high"]),
             n=np.where(inside, n, 0).astype(np.int64).reshape(shape),
+            area_covered=shaped(covered),
             flag=flag.reshape(shape),
         )
 
@@ -149,8 +164,8 @@ class SelectionFunction:
         where: tuple[NDArray[np.intp], ...],
         weights: str,
         over: str,
-    ) -> tuple[Share, FloatArray]:
-        """The share found in each cell asked for, and how many injections it is of."""
+    ) -> tuple[Share, FloatArray, FloatArray]:
+        """The share found in each cell asked for, how many injections it is of, and of how much of the sky's area."""
         kept = [*asked, *(_SKY if over == "sky" else ())]
         dropped = tuple(place for place, name in enumerate(AXES) if name not in kept)
         sums = {
@@ -170,11 +185,11 @@ class SelectionFunction:
         if over == "sky":
             assert self._area is not None
             return self._over_sky(found, total, worth, at["n"], self._area)
-        return share_of(found, total, worth, self.facts["confidence"]), at["n"]
+        return share_of(found, total, worth, self.facts["confidence"]), at["n"], np.full(at["n"].shape, np.nan)
 
     def _over_sky(
         self, found: FloatArray, total: FloatArray, worth: FloatArray, n: FloatArray, area: FloatArray
-    ) -> tuple[Share, FloatArray]:
+    ) -> tuple[Share, FloatArray, FloatArray]:
         """Post-stratified by the survey's area; strata of fewer than MIN_SKY_CELL injections cannot speak for theirs.
 
         The variance is that of independent strata, their shares drawn towards one half by one trial, and the interval
@@ -195,7 +210,9 @@ class SelectionFunction:
         mean = (weight * drawn).sum(axis=(1, 2))
         trials = np.divide(mean * (1 - mean), variance, out=np.zeros_like(variance), where=known)
         kept = known.astype(float)
-        return share_of(value * kept, kept, trials, self.facts["confidence"]), (n * usable).sum(axis=(1, 2))
+        covered = np.where(known, whole.ravel() / area.sum(), np.nan)
+        share_of_sky = share_of(value * kept, kept, trials, self.facts["confidence"])
+        return share_of_sky, (n * usable).sum(axis=(1, 2)), covered
 
     def _threshold(self, name: str | None) -> str:
         names = list(self.facts["thresholds"])
