@@ -22,6 +22,7 @@ from dark_halo_scope.evaluation.recovered import found_by, read_recovered
 from dark_halo_scope.evaluation.selection_config import SelectionFunctionSettings
 from dark_halo_scope.evaluation.selection_export import read_parquet
 from dark_halo_scope.evaluation.selection_function import share_of, tabulate
+from dark_halo_scope.injection.recovery_config import RecoverySettings
 
 from .recovery_files import FAMILIES, RANGES, THRESHOLDS, draw_recovery, true_logit, write_frozen, write_recovery
 
@@ -98,8 +99,8 @@ def test_a_known_completeness_lies_within_the_intervals_of_cells_as_often_as_the
         inside += ((got.low <= truth) & (truth <= got.high)).ravel().tolist()
         widths += (got.high - got.low).ravel().tolist()
         assert np.abs(got.value - truth).max() < 0.12
-    assert len(inside) == 210
-    assert np.mean(inside) >= 0.93
+    assert len(inside) == 168
+    assert np.mean(inside) >= 0.92
     assert 0.01 < np.mean(widths) < 0.1, "and the intervals say something"
 
 
@@ -111,8 +112,9 @@ def test_all_families_together_have_the_mean_and_the_envelope_holds_each_of_them
         got = completeness(theta_e=theta_e, z=z, threshold=threshold)
         mean = np.mean([truth for _, _, truth in parts], axis=0)
         assert np.mean((got.low <= mean) & (mean <= got.high)) >= 0.93
+        # Three of 28 cells may miss the family at the envelope's end, whose interval holds 95%.
         for _, _, truth in parts:
-            assert np.mean((got.envelope_low <= truth) & (truth <= got.envelope_high)) >= 0.93
+            assert np.sum((got.envelope_low <= truth) & (truth <= got.envelope_high)) >= 25
         assert (got.envelope_low <= got.family_low).all()
         assert (got.family_low <= got.value).all()
         assert (got.value <= got.family_high).all()
@@ -166,14 +168,14 @@ def test_area_weighting_gives_the_completeness_of_the_survey_and_not_of_the_inje
     rows, _ = draw_recovery(60_000, seed=3, families=("image",))
     edges = SelectionFunctionSettings().edges
     # All of the survey has the worst seeing.
-    area = np.zeros((3, 3))
-    area[2, :2] = 100.0, 50.0
+    area = np.zeros((2, 2))
+    area[1] = 100.0, 50.0
     completeness = lookup_of(rows, Sky(("psfsize_r", "psfdepth_r"), area.ravel()))
     rng = np.random.default_rng(4)
     axes = {name: rng.uniform(*RANGES[name], 300_000) for name in AXES}
-    axes["psfsize_r"] = rng.uniform(1.3, 1.6, 300_000)
+    axes["psfsize_r"] = rng.uniform(1.2, 1.6, 300_000)
     axes["psfdepth_r"] = np.where(
-        rng.uniform(size=300_000) < 2 / 3, *rng.uniform([[23.5], [24.0]], [[24.0], [24.5]], (2, 300_000))
+        rng.uniform(size=300_000) < 2 / 3, *rng.uniform([[23.5], [24.2]], [[24.2], [25.0]], (2, 300_000))
     )
     everywhere = expit(true_logit(axes, np.array(["image"])))
     sky = completeness(over="sky")
@@ -326,7 +328,7 @@ def test_cells_partition_the_injections_also_those_of_unknown_redshift(small: Pa
     assert result["not_in_cells"]["z_phot"]["unknown"] == 30
     completeness = load_selection_function(small / "selection_function.parquet")
     assert completeness().n == 900
-    assert completeness(psfsize=np.array([0.9, 1.2, 1.4])).n.sum() == 900
+    assert completeness(psfsize=np.array([0.9, 1.4])).n.sum() == 900
 
 
 def test_every_cell_of_the_grid_is_listed_and_empty_ones_say_so(small: Path) -> None:
@@ -334,7 +336,7 @@ def test_every_cell_of_the_grid_is_listed_and_empty_ones_say_so(small: Path) -> 
     columns, facts = read_parquet(small / "selection_function.parquet")
     cells = int(np.prod([len(edges) - 1 for edges in facts["edges"].values()]))
     chosen = (columns["family"] == "image") & (columns["threshold"] == "p0.5") & (columns["flag"] != "outside")
-    assert chosen.sum() == cells == 7560
+    assert chosen.sum() == cells == 896
     empty = chosen & (columns["n"] == 0)
     assert set(columns["flag"][empty]) == {"empty"}
     assert np.isnan(columns["value"][empty]).all()
@@ -452,7 +454,13 @@ def test_the_same_injections_give_the_same_bytes(small: Path) -> None:
     assert contents() == contents()
 
 
+def test_the_default_number_of_injections_fills_the_default_cells() -> None:
+    cells, recovery = SelectionFunctionSettings(), RecoverySettings()
+    assert recovery.replicates == 1, "draws of one host are not independent"
+    assert recovery.max_hosts / np.prod([len(edges) - 1 for edges in cells.edges.values()]) > 1.5 * cells.min_cell
+
+
 def test_grids_too_large_to_list_are_refused() -> None:
-    edges = SelectionFunctionSettings().edges | {"rmag": tuple(np.linspace(16, 23, 20).tolist())}
+    edges = SelectionFunctionSettings().edges | {"rmag": tuple(np.linspace(16, 23, 60).tolist())}
     with pytest.raises(ValueError, match="every one is listed"):
         SelectionFunctionSettings(edges=edges)

@@ -53,11 +53,16 @@ class RecoverySettings(Settings):
         default=ThetaEPrior(distribution="uniform", low=0.5, high=3.0), description="proposal of Einstein radii"
     )
     magnitude: MagnitudeProposal = Field(default=MagnitudeProposal(), description="proposal of source magnitudes")
-    replicates: int = Field(default=3, ge=1, description="draws for each host; all rungs share a draw's numbers")
-    max_hosts: int | None = Field(
-        default=112_000,
+    replicates: int = Field(
+        default=1,
         ge=1,
-        description="most hosts, drawn by a hash of their names, null is all of them; with three draws and the three "
+        description="draws for each host; all rungs share a draw's numbers. Draws of one host share its pixels, which "
+        "intervals of cells do not know: more than one where hosts are few, and then these are too narrow",
+    )
+    max_hosts: int | None = Field(
+        default=336_000,
+        ge=1,
+        description="most hosts, drawn by a hash of their names, null is all of them; with one draw and the three "
         "families they bear a million injections",
     )
     exclude_arcsec: float = Field(
