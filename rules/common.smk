@@ -355,6 +355,12 @@ def shown_threshold(figure: str):
     return threshold
 
 
+def compared_arcs(wildcards) -> str:
+    """Params function: signal to noise of the arcs that the ladder of the generation counts, for its caption."""
+    arcs = CONFIG.generation(wildcards.generation).ladder.arc_snr
+    return f"{arcs.low:g} to {arcs.high:g}"
+
+
 def pixel_options(wildcards, input) -> str:
     """Params function: where the pixels of real images come from, as options of the command line."""
     return " ".join(f"--{name} {input[name]}" for name in pixels_of(wildcards))

@@ -93,6 +93,7 @@ rule figure_ladder:
     params:
         settings=settings("generation", "figure_ladder"),
         threshold=shown_threshold("figure_ladder"),
+        arc_snr=compared_arcs,
     message:
         "Drawing the realism ladder of {wildcards.generation}"
     shell:

@@ -55,4 +55,5 @@ def test_captions_of_gates_and_of_anchors_print_the_thresholds(project_root: Pat
     folder = project_root / "workflow" / "report"
     assert "snakemake.params.thresholds" in (folder / "figure_gates.rst").read_text()
     assert "snakemake.params.threshold " in (folder / "figure_anchor_gallery.rst").read_text()
+    assert "snakemake.params.arc_snr" in (folder / "figure_ladder.rst").read_text()
     assert "snakemake.params.min_false_positives" in (folder / "figure_roc.rst").read_text()

@@ -1,5 +1,7 @@
 """The ladder: a rung that looks like real lenses cannot be told from them, and one that does not can."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -30,6 +32,11 @@ def _seen(count: int, seed: int, shift: float = 0.0, bright: float = 0.0, snr: f
     return Seen(galaxies, rng.normal(1.0, 1.0, count))
 
 
+def _seeing(seen: Seen, psfsize: np.ndarray) -> Seen:
+    photometry = {**seen.galaxies.photometry, "psfsize_r": psfsize, "psfdepth_r": np.full(len(psfsize), np.nan)}
+    return Seen(replace(seen.galaxies, photometry=photometry), seen.logit)
+
+
 @pytest.fixture(scope="module")
 def ladder() -> dict:
     rungs = {
@@ -56,6 +63,34 @@ def test_matching_hosts_removes_what_hosts_alone_tell(ladder: dict) -> None:
     assert image > 0.65
     assert matched < image - 0.08
     assert ladder["floor"]["value"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_matching_holds_what_conditions_are_known_too() -> None:
+    """Depth is unknown for all; it had matched nothing."""
+    rng = np.random.default_rng(5)
+    lenses = _seeing(_seen(100, 0), rng.normal(1.1, 0.05, 100))
+    rungs = {"image": _seeing(_seen(800, 3), rng.normal(1.2, 0.1, 800))}
+    bare = _seeing(_seen(600, 4), rng.normal(1.2, 0.1, 600))
+    result = measure_ladder(lenses, rungs, bare, THRESHOLDS, SETTINGS)
+    seeing = result["rungs"][-1]["matching"]["psfsize_r"]
+    assert seeing["difference_before"] < -0.8
+    assert abs(seeing["difference_after"]) < 0.25
+    assert result["rungs"][-1]["counts"]["compared"] > 60
+    assert result["floor"]["value"] is not None
+    alone = SETTINGS.model_copy(update={"match": MatchSettings(conditions=())})
+    [*_, last] = measure_ladder(lenses, rungs, bare, THRESHOLDS, alone)["rungs"]
+    assert last["matching"]["psfsize_r"]["difference_after"] < -0.5
+
+
+def test_the_matched_rung_was_injected_as_often_as_the_one_before() -> None:
+    faint = _seen(300, 3)
+    snr = np.where(np.arange(300) < 50, 3.0, 40.0)
+    rows = faint.galaxies.rows.set_column(1, "arc_snr", pa.array(snr))
+    rungs = {"image": Seen(replace(faint.galaxies, rows=rows), faint.logit)}
+    image, matched = measure_ladder(_seen(100, 0), rungs, _seen(100, 2), THRESHOLDS, SETTINGS)["rungs"]
+    assert image["counts"] == {"injected": 300, "compared": 250}
+    assert matched["counts"]["injected"] == 300
+    assert matched["counts"]["compared"] == matched["recall"]["p0.5"]["n"] <= 100
 
 
 def test_arcs_that_nobody_could_see_are_not_compared() -> None:

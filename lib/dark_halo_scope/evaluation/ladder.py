@@ -3,8 +3,8 @@
 Every rung injects the same draws into the same hosts with one more thing that real lenses have. Its probe is a linear
 classifier of the finder's penultimate features, real lenses against the rung's injections, judged on cells of sky that
 it was not fitted on: 0.5 where injections cannot be told from lenses. The last rung takes the one before onto hosts
-that look like the lenses' galaxies. Beside them stands the floor: what such a probe finds between hosts and hosts,
-where there is nothing to find.
+that look like the lenses' galaxies, in their seeing and depth. Beside them stands the floor: what such a probe
+finds between hosts and hosts, where there is nothing to find.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dark_halo_scope.evaluation.features import Features
 from dark_halo_scope.evaluation.intervals import clopper_pearson
 from dark_halo_scope.evaluation.ladder_config import LadderSettings
-from dark_halo_scope.evaluation.matching import host_photometry
+from dark_halo_scope.evaluation.matching import Match, host_photometry
 from dark_halo_scope.evaluation.pairs import column, host_labels
 from dark_halo_scope.evaluation.realism import Galaxies, floor_auc, held_out_auc, match, match_quality, number
 from dark_halo_scope.evaluation.realism_config import MatchSettings, RealismSettings
@@ -95,16 +95,17 @@ def measure_ladder(
         "real_lenses": {"recall": recall(lenses.logit, thresholds, confidence)},
     }
     if last is not None:
-        found = match(lenses.galaxies, last.galaxies, settings.match.variables, settings.match.caliper)
+        found = _matched(lenses.galaxies, last.galaxies, settings.match)
         chosen = lenses.take(found.lens), last.take(found.first)
         entry = {
             "rung": MATCHED,
             "family": rungs[-1]["family"],
             "description": "hosts that look like the galaxies of real lenses",
-            "counts": {"injected": len(last.logit), "compared": len(found.lens)},
+            "counts": {"injected": rungs[-1]["counts"]["injected"], "compared": len(found.lens)},
             "matching": match_quality(lenses.galaxies.photometry, last.galaxies.photometry, found),
         }
         rungs.append(entry | _compared(*chosen, thresholds, settings, rng))
+    # Chance deals the hosts of the floor to its two sides: conditions would make them fewer, and no more alike.
     matched = match(lenses.galaxies, bare.galaxies, settings.match.variables, settings.match.caliper)
     repeats = RealismSettings(floor_repeats=settings.floor_repeats, classifiers=settings.classifiers)
     floor = floor_auc(bare.galaxies, matched, repeats, rng)
@@ -123,6 +124,16 @@ def recall(logit: NDArray[np.float64], thresholds: Mapping[str, float], confiden
         low, high = clopper_pearson(found, len(logit), confidence)
         entries[name] = number(found / len(logit), len(logit), (float(low), float(high)))
     return entries
+
+
+def _matched(lenses: Galaxies, others: Galaxies, settings: MatchSettings) -> Match:
+    """Others matched to lenses, in seeing and depth too where both have them: else hosts alike lie in other seeing."""
+
+    def known(name: str) -> bool:
+        return all(name in one.photometry and np.isfinite(one.photometry[name]).any() for one in (lenses, others))
+
+    conditions = [name for name in settings.conditions if known(name)]
+    return match(lenses, others, (*settings.variables, *conditions), settings.caliper)
 
 
 def _compared(

@@ -17,7 +17,9 @@ class LadderSettings(Settings):
         default=ArcSnrRange(low=10.0, high=300.0),
         description="injections compared have such an arc: one that nobody could see is a host",
     )
-    match: MatchSettings = Field(default=MatchSettings(), description="what matched hosts are matched in")
+    match: MatchSettings = Field(
+        default=MatchSettings(), description="what matched hosts are matched in, variables and conditions"
+    )
     classifiers: ShortcutSettings = Field(
         default=ShortcutSettings(min_pairs=30), description="folds, resamples and fewest members of a probe's class"
     )
