@@ -150,5 +150,6 @@ def test_what_is_no_selection_function_is_refused(files: Path, tmp_path: Path) -
 
 def test_the_text_names_thresholds_and_what_intervals_do_not_know(files: Path) -> None:
     text = readme(read_parquet(files / "selection_function.parquet")[1])
+    assert "also of those without coadds" in text
     assert "fpr0.01 (logit 1.2)" in text
     assert "which these intervals do not know" in text

@@ -132,7 +132,11 @@ def operating_points(val: Labelled, test: Labelled, settings: CompletenessSettin
 
 
 def searched_sky(survey: SurveyDescription, parent: Manifest, edges: Mapping[str, Sequence[float]]) -> Sky:
-    """Area by PSF and depth of the bricks in which the parent sample has galaxies."""
+    """Area by PSF and depth, in square degrees, of the bricks in which the parent sample has galaxies.
+
+    It is the sky that a search covers, with or without coadds at hand: a brick without them counts as every other
+    though no arc was injected there. What stands for it are injections in the same PSF and depth elsewhere.
+    """
     ids: NDArray[np.int32] = np.empty(0, dtype=np.int32)
     for path in verified_paths(parent):
         with pq.ParquetFile(path) as file:
