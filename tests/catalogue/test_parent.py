@@ -73,6 +73,7 @@ def small(spark, tmp_path_factory) -> tuple[Path, np.ndarray, dict[str, int]]:
         "wrong_brick": 40,
         "star": 50,
         "near_lens": 60,
+        "near_cluster_lens": 65,
         "faint": 70,
     }
     rows["FLUX_Z"][planted["nan_flux"]] = np.nan
@@ -84,6 +85,9 @@ def small(spark, tmp_path_factory) -> tuple[Path, np.ndarray, dict[str, int]]:
     rows["FLUX_Z"][planted["faint"]] = tiny_survey.flux(21.0)
     ra, dec = rows["RA"][planted["near_lens"]], rows["DEC"][planted["near_lens"]] + 10.5 * ARCSEC
     catalogue = f"a lens,{ra:.7f},{dec:.7f},0.5,galaxy,probable,x\n"
+    # One that a catalogue of clusters has too, and which is therefore no entry of lenses.json.
+    ra, dec = rows["RA"][planted["near_cluster_lens"]], rows["DEC"][planted["near_cluster_lens"]] + 10.5 * ARCSEC
+    catalogue += f"another,{ra:.7f},{dec:.7f},0.5,galaxy,probable,Menanteau et al. (2010) | Stein et al. (2021)\n"
     sweeps = two_sweeps(np.delete(rows, planted["ra_361"]))
     first = next(iter(sweeps))
     sweeps[first] = np.append(sweeps[first], rows[planted["ra_361"]])
@@ -147,9 +151,10 @@ def test_every_row_has_its_cell_and_split(small):
 
 def test_no_parent_is_near_a_known_lens(small):
     path, rows, planted = small
-    lens = rows["RA"][planted["near_lens"]], rows["DEC"][planted["near_lens"]] + 10.5 * ARCSEC
     table = table_of(path)
-    assert separation(table["ra"].to_numpy(), table["dec"].to_numpy(), *lens).min() > 11.0
+    for name in ("near_lens", "near_cluster_lens"):
+        lens = rows["RA"][planted[name]], rows["DEC"][planted[name]] + 10.5 * ARCSEC
+        assert separation(table["ra"].to_numpy(), table["dec"].to_numpy(), *lens).min() > 11.0
 
 
 def test_too_many_bad_rows_fail_and_leave_nothing(spark, tmp_path):

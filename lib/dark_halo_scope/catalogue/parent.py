@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from dark_halo_scope.catalogue.config import ParentSettings
 from dark_halo_scope.catalogue.crossmatch import nearest
+from dark_halo_scope.catalogue.lens_positions import read_lens_positions
 from dark_halo_scope.catalogue.selection import (
     FLAGS,
     MAG_BANDS,
@@ -44,7 +45,7 @@ from dark_halo_scope.catalogue.splits import (
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_manifest, verified_paths, write_object
+from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_manifest, write_object
 from dark_halo_scope.core.quarantine import REASON, check_fraction, split_rows
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.bricks import read_blacklist, read_bricks
@@ -310,10 +311,9 @@ def _select(
         read_blacklist(settings.brick_blacklist),
         uris.brick_summary,
     )
-    lens_table = pq.read_table(verified_paths(load_manifest(lenses, "lenses"))[0], columns=["ra", "dec"])
-    lens_ra, lens_dec = (lens_table[name].to_numpy().astype(np.float64) for name in ("ra", "dec"))
+    known = read_lens_positions(load_manifest(lenses, "lenses"))
     sweeps = survey.sweep_pairs()
-    logger.info("Reading %d sweep files, %d bricks, %d lenses", len(sweeps), len(bricks.name), len(lens_ra))
+    logger.info("Reading %d sweep files, %d bricks, %d lenses", len(sweeps), len(bricks.name), len(known.ra))
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -322,7 +322,7 @@ def _select(
                 with local_file(survey, sweep) as sweep_path, local_file(survey, photoz) as photoz_path:
                     assert sweep_path is not None
                     selections = select_file(
-                        sweep_path, photoz_path, survey.releases, bricks, lens_ra, lens_dec, settings
+                        sweep_path, photoz_path, survey.releases, bricks, known.ra, known.dec, settings
                     )
                     for selection in selections:
                         yield from _carried(selection, sweep, settings).to_batches(max_chunksize=10_000)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dark_halo_scope.catalogue.config import ConfuserSettings
@@ -28,6 +27,7 @@ from dark_halo_scope.catalogue.confusers import (
     neighbours,
 )
 from dark_halo_scope.catalogue.crossmatch import nearest
+from dark_halo_scope.catalogue.lens_positions import read_lens_positions
 from dark_halo_scope.catalogue.parent import (
     PARENT_SCHEMA,
     brick_order,
@@ -41,7 +41,7 @@ from dark_halo_scope.catalogue.selection import CHECKED_COLUMNS, SWEEP_COLUMNS, 
 from dark_halo_scope.catalogue.splits import SPLITS
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
-from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_manifest, verified_paths, write_object
+from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_manifest, write_object
 from dark_halo_scope.core.quarantine import check_fraction
 from dark_halo_scope.spark.session import add_arguments, spark_session
 from dark_halo_scope.survey.description import SurveyDescription, load_survey
@@ -154,10 +154,9 @@ def _select(
     from pyspark import StorageLevel
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    table = pq.read_table(verified_paths(load_manifest(lenses, "lenses"))[0], columns=["ra", "dec"])
-    lens_ra, lens_dec = (table[name].to_numpy().astype(np.float64) for name in ("ra", "dec"))
+    known = read_lens_positions(load_manifest(lenses, "lenses"))
     sweeps = survey.sweep_pairs()
-    logger.info("Reading %d sweep files, %d lenses", len(sweeps), len(lens_ra))
+    logger.info("Reading %d sweep files, %d lenses", len(sweeps), len(known.ra))
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -166,7 +165,7 @@ def _select(
                 with local_file(survey, sweep) as sweep_path, local_file(survey, photoz) as photoz_path:
                     assert sweep_path is not None
                     for rows, here in select_file(
-                        sweep_path, photoz_path, survey.releases, lens_ra, lens_dec, settings
+                        sweep_path, photoz_path, survey.releases, known.ra, known.dec, settings
                     ):
                         yield from _carried(rows, here)
 
