@@ -76,11 +76,12 @@ rule match_positives:
         runtime=240,
     params:
         settings=settings("survey", "positives"),
+        pool=settings("survey", "negative_pool"),
     message:
         "Matching lenses with their galaxies in the sweeps (Spark: {resources.spark})"
     shell:
         "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.catalogue.positives --"
-        " --survey {input.survey} --lenses {input.lenses}"
+        " --survey {input.survey} --lenses {input.lenses} --pool-settings {params.pool:q}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 

@@ -22,6 +22,7 @@ from dark_halo_scope.catalogue.positive_rows import (
     ACROSS,
     NO_GALAXY,
     OUTSIDE,
+    OUTSIDE_CUTS,
     POSITIVE_SCHEMA,
     SHARED,
     choose_lenses,
@@ -105,6 +106,7 @@ def test_positives_of_two_splits_that_are_one_object_are_quarantined():
     found = matched(
         [lens(a, d, name=str(i)) for i, (a, d) in enumerate(both)],
         [galaxy(a, d, objid=i) for i, (a, d) in enumerate(both)],
+        pool="plan",
     )
     assert found.rows.num_rows == 0
     assert set(reasons(found.unmatched).values()) == {ACROSS}
@@ -128,6 +130,29 @@ def test_tier_b_weighs_half_and_settings_keep_the_plans_range():
     for wrong in ({"A": 1, "B": 0.29}, {"A": 1, "B": 0.61}, {"A": 0.95, "B": 0.5}, {"A": 1}):
         with pytest.raises(ValueError, match="tier_weights"):
             PositiveSettings(tier_weights=wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pool", "inside"),
+    [
+        ({}, "executed", True),
+        ({"TYPE": "EXP"}, "executed", False),
+        ({"MASKBITS": 1 << 11}, "executed", False),
+        ({"MASKBITS": 1 << 2}, "executed", True),
+        ({"MASKBITS": 1 << 2}, "plan", False),
+        ({"NOBS_G": 2}, "executed", False),
+        ({"NOBS_G": 2}, "plan", True),
+        ({"FLUX_Z": tiny_survey.flux(20.1)}, "executed", False),
+    ],
+)
+def test_a_lens_whose_galaxy_no_negative_could_be_is_no_positive(changes, pool, inside):
+    """A neighbour that would do does not stand in for it."""
+    galaxies = [galaxy(dec=ARCSEC, **changes), galaxy(dec=4 * ARCSEC, objid=2)]
+    found = matched([lens()], galaxies, pool=pool)
+    assert found.rows["objid"].to_pylist() == ([1] if inside else [])
+    assert list(reasons(found.unmatched).values()) == ([] if inside else [OUTSIDE_CUTS])
+    rows = matched([lens()], galaxies, pool=pool, same_cuts_as_negatives=False).rows
+    assert rows["objid"].to_pylist() == [1]
 
 
 def test_bad_rows_are_no_galaxies():
@@ -167,6 +192,11 @@ def test_the_share_of_matched_lenses_is_of_those_in_the_footprint():
         gate = facts["gates"]["match_share"]
         assert (gate["value"], gate["n"], gate["passed"]) == (count / 10, 10, passed)
         assert facts["unmatched"] == {NO_GALAXY: 10 - count, OUTSIDE: 1}
+    # One with a galaxy of another kind than negatives is matched all the same.
+    galaxies[0]["TYPE"] = "EXP"
+    facts = positive_facts(choose_lenses(lens_table(*lenses), settings), matched(lenses, galaxies, [here]), settings)
+    assert facts["gates"]["match_share"]["value"] == 9 / 10
+    assert facts["unmatched"] == {NO_GALAXY: 1, OUTSIDE: 1, OUTSIDE_CUTS: 1}
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +246,8 @@ def _build(folder: Path, pieces: dict[str, np.ndarray], rows: np.ndarray) -> Pat
     arguments = ["--survey", str(survey.description)]
     lens_lists.main([*arguments, "--output", str(folder / "lenses.json")])
     arguments += ["--lenses", str(folder / "lenses.json"), "--output", str(folder / "positives.json")]
-    positives.main([*arguments, "--settings", json.dumps({"dec_range": None}), "--spark-master", MASTER])
+    arguments += ["--settings", json.dumps({"dec_range": None}), "--pool-settings", json.dumps({"preset": "plan"})]
+    positives.main([*arguments, "--spark-master", MASTER])
     return folder / "positives.json"
 
 
@@ -229,6 +260,7 @@ def test_every_lens_is_a_positive_or_has_a_reason_however_sweeps_are_cut(spark, 
     assert manifest.rows_out == len(rows[::9])
     assert "quarantine/positives.parquet" in [entry.name for entry in object_list(manifest)]
     assert (manifest.facts["unmatched"], manifest.facts["failed"]) == ({OUTSIDE: 1}, [])
+    assert manifest.facts["negatives_cuts"] == {"preset": "plan", "dereddened": False}
     assert sum(sum(tiers.values()) for tiers in manifest.facts["splits"].values()) == manifest.rows_out
     tables = [pq.read_table(verified_paths(load_manifest(path))[0]) for path in (many, one)]
     of_a_sweep = ["sweep_file", "row_index"]
@@ -243,7 +275,7 @@ def test_no_positive_at_all_is_an_error_that_names_the_settings(spark, tmp_path)
     survey = tiny_survey.write_survey(tmp_path, {"sweep-000p000-360p090": tiny_survey.field_rows(1)})
     lens_lists.main(["--survey", str(survey.description), "--output", str(tmp_path / "lenses.json")])
     arguments = ["--survey", str(survey.description), "--lenses", str(tmp_path / "lenses.json")]
-    with pytest.raises(BadInputError, match="look at desi_named, types and dec_range"):
+    with pytest.raises(BadInputError, match="look at desi_named, types, dec_range and same_cuts"):
         positives.main([*arguments, "--output", str(tmp_path / "positives.json"), "--spark-master", MASTER])
     assert not (tmp_path / "positives.json").exists()
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from dark_halo_scope.catalogue.lens_positions import LensPositions
 from dark_halo_scope.catalogue.lenses import SCHEMA as LENS_SCHEMA
+from dark_halo_scope.catalogue.negative_pool_config import NegativePoolSettings, PoolPreset
 from dark_halo_scope.catalogue.negative_rows import POOL_SWEEP_COLUMNS
 from dark_halo_scope.catalogue.positive_config import PositiveSettings
 from dark_halo_scope.catalogue.positive_rows import Matched, galaxies_near, in_bricks, match
@@ -62,16 +63,28 @@ def sweep_table(*rows: dict) -> pa.Table:
     return pa.table({name: np.array([row[name] for row in rows]) for name in POOL_SWEEP_COLUMNS})
 
 
-def galaxies_of(sweep: pa.Table, lenses: pa.Table, settings: PositiveSettings, name: str = "sweep.fits") -> pa.Table:
+def galaxies_of(
+    sweep: pa.Table,
+    lenses: pa.Table,
+    settings: PositiveSettings,
+    name: str = "sweep.fits",
+    pool: PoolPreset = "executed",
+) -> pa.Table:
     """Its galaxies near some lens."""
     positions = LensPositions(lenses["ra"].to_numpy(), lenses["dec"].to_numpy())
-    return galaxies_near(sweep, name, 0, positions, settings)[0]
+    return galaxies_near(sweep, name, 0, positions, settings, NegativePoolSettings(preset=pool))[0]
 
 
-def matched(lenses: Sequence[dict], galaxies: Sequence[dict], bricks: Sequence[str] = (), **changes) -> Matched:
-    """Lenses matched with galaxies; `bricks` are the footprint."""
+def matched(
+    lenses: Sequence[dict],
+    galaxies: Sequence[dict],
+    bricks: Sequence[str] = (),
+    pool: PoolPreset = "executed",
+    **changes,
+) -> Matched:
+    """Lenses matched with galaxies; `bricks` are the footprint, `pool` says which cuts negatives have."""
     settings, table = PositiveSettings(**changes), lens_table(*lenses)
-    found = galaxies_of(sweep_table(*galaxies), table, settings)
+    found = galaxies_of(sweep_table(*galaxies), table, settings, pool=pool)
     return match(table, found, in_bricks(table, bricks), settings)
 
 

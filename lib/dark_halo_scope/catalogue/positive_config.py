@@ -40,6 +40,12 @@ class PositiveSettings(Settings):
         description="declinations, degrees, exclusive: those of the negatives (preset `executed` of the pool), which "
         "depth and seeing would otherwise tell from positives; null with the preset `plan`",
     )
+    same_cuts_as_negatives: bool = Field(
+        True,
+        description="only lenses whose galaxy passes the cuts of the pool of negatives (`negative_pool.preset`: type, "
+        "mask bits, exposures, magnitude, declination): what only lenses have, such as the type EXP, tells the "
+        "classes apart without a look at the arc",
+    )
     radius_arcsec: float = Field(5.0, gt=0, le=60, description="a lens is matched with the nearest galaxy within it")
     tier_weights: dict[Literal["A", "B"], float] = Field(
         {"A": 1.0, "B": 0.5}, description="`sample_weight` of the tiers: A 1.0, B 0.3 to 0.6"

@@ -12,9 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from dark_halo_scope.catalogue.confusers import in_pool
 from dark_halo_scope.catalogue.crossmatch import chord, separation, unit_vectors
 from dark_halo_scope.catalogue.lens_positions import LensPositions
-from dark_halo_scope.catalogue.negative_rows import POOL_SCHEMA, POOL_SWEEP_COLUMNS, pool_rows
+from dark_halo_scope.catalogue.negative_pool_config import NegativePoolSettings
+from dark_halo_scope.catalogue.negative_rows import POOL_SCHEMA, POOL_SWEEP_COLUMNS, pool_rows, pool_rules
 from dark_halo_scope.catalogue.positive_config import PositiveSettings
 from dark_halo_scope.catalogue.selection import bad_row_reasons, is_extended, is_fine, mark_bad
 from dark_halo_scope.catalogue.splits import leaking_pairs
@@ -33,6 +35,11 @@ GALAXY_SCHEMA = pa.schema(
     ]
 )
 """What is kept of a galaxy near a lens: the pool's columns, pool and confuser_category null, and photo-z."""
+
+_IN_POOL = "in_pool"
+
+NEAR_SCHEMA = GALAXY_SCHEMA.append(pa.field(_IN_POOL, pa.bool_(), nullable=False))
+"""The same, and whether the galaxy would pass the cuts of the pool of negatives."""
 
 POSITIVE_SCHEMA = pa.schema(
     [
@@ -69,6 +76,7 @@ UNMATCHED_COLUMNS = ("name", "ra", "dec", "grading", "discovery", REASON)
 OUTSIDE = "outside the footprint"
 NO_GALAXY = "no galaxy within the radius"
 SHARED = "its galaxy is nearer to another lens"
+OUTSIDE_CUTS = "outside the negatives' cuts"
 ACROSS = "within reach of a positive of another split"
 
 _TIE_ARCSEC = 1e-6  # separations that differ by less are equal: positions have ten digits
@@ -120,7 +128,12 @@ def choose_lenses(lenses: pa.Table, settings: PositiveSettings) -> Chosen:
 
 
 def galaxies_near(
-    sweep: pa.Table, name: str, first: int, lenses: LensPositions, settings: PositiveSettings
+    sweep: pa.Table,
+    name: str,
+    first: int,
+    lenses: LensPositions,
+    settings: PositiveSettings,
+    pool: NegativePoolSettings,
 ) -> tuple[pa.Table, Counter[str]]:
     """Galaxies among rows of one sweep that lie within the radius of some lens.
 
@@ -129,9 +142,10 @@ def galaxies_near(
         name: of the file.
         first: number of the first of these rows in it.
         lenses: that are to be matched.
+        pool: of the negatives, for their cuts.
 
     Returns:
-        `GALAXY_SCHEMA`; rows that were read and bad.
+        `NEAR_SCHEMA`; rows that were read and bad.
     """
     columns = {column: sweep[column].to_numpy(zero_copy_only=False) for column in POOL_SWEEP_COLUMNS}
     good_N = np.flatnonzero(is_fine(bad_row_reasons(columns)))
@@ -145,7 +159,8 @@ def galaxies_near(
         known = source in sweep.column_names
         values = sweep[source].take(pa.array(number_N)).cast(_F32) if known else pa.nulls(len(number_N), _F32)
         rows = rows.append_column(column, values)
-    return rows.cast(GALAXY_SCHEMA), counts
+    rows = rows.append_column(_IN_POOL, pa.array(in_pool(kept, pool_rules(pool)), pa.bool_()))
+    return rows.cast(NEAR_SCHEMA), counts
 
 
 def match(lenses: pa.Table, galaxies: pa.Table, covered_N: NDArray[np.bool_], settings: PositiveSettings) -> Matched:
@@ -153,7 +168,7 @@ def match(lenses: pa.Table, galaxies: pa.Table, covered_N: NDArray[np.bool_], se
 
     Args:
         lenses: N rows of lenses.json.
-        galaxies: `GALAXY_SCHEMA`, from all sweeps; one that two files hold counts once.
+        galaxies: `NEAR_SCHEMA`, from all sweeps; one that two files hold counts once.
         covered_N: (N,) whether the lens lies in the footprint.
     """
     galaxies = galaxies.sort_by([(name, "ascending") for name in ("galaxy_id", "sweep_file", "row_index")])
@@ -177,6 +192,11 @@ def match(lenses: pa.Table, galaxies: pa.Table, covered_N: NDArray[np.bool_], se
     reason_N = np.where(covered_N, NO_GALAXY, OUTSIDE).astype(object)
     reason_N[lens_M] = SHARED
     reason_N[lens_M[kept_M]] = None
+    if settings.same_cuts_as_negatives:
+        # After the match: a lens is no other galaxy because its own is not fit.
+        inside_K = galaxies[_IN_POOL].to_numpy()[galaxy_M[kept_M]]
+        reason_N[lens_M[kept_M[~inside_K]]] = OUTSIDE_CUTS
+        kept_M = kept_M[inside_K]
     found = galaxies.take(pa.array(galaxy_M[kept_M]))
     ra_K, dec_K = found["ra"].to_numpy(), found["dec"].to_numpy()
     leaks_P2 = leaking_pairs(ra_K, dec_K, np.array(found["split"].to_pylist()), settings.same_object_arcsec)
