@@ -148,6 +148,22 @@ def test_a_brick_is_in_one_file_with_all_its_lenses_and_negatives(tmp_path):
     assert_disjoint(table["ra"].to_numpy(), table["dec"].to_numpy(), cells, table["split"].to_pylist())
 
 
+def test_a_large_file_of_negatives_becomes_many_of_whole_bricks(tmp_path):
+    lenses, places = positives(), beside(60)
+    parts = negatives(places[:20]), negatives(places[20:24], 2000)
+    facts, files = listed(tmp_path / "many", lenses, *parts, rows_per_file=4)
+    bricks = [name for table in files for name in set(table["brickname"].to_pylist())]
+    assert len(bricks) == len(set(bricks))
+    assert len(files) == 9
+    # A brick has at most four rows, with which a file of three may be filled.
+    assert max(table.num_rows for table in files) < 4 + 4
+    whole, one = listed(tmp_path / "one", lenses, *parts)
+    assert len(one) == 2
+    order = [("brickname", "ascending"), ("objid", "ascending")]
+    assert pa.concat_tables(files).sort_by(order).equals(pa.concat_tables(one).sort_by(order))
+    assert {**facts, "settings": None} == {**whole, "settings": None}
+
+
 def test_negatives_beside_a_positives_galaxy_are_left_out_and_counted(tmp_path):
     """The pool keeps 11 arcsec from where the catalogue has the lens, 5 arcsec from which its galaxy may be."""
     near, far = beside(10.9), beside(11.1)

@@ -11,12 +11,12 @@ import pytest
 from brick_scene import BRICK, PSFSIZE, SIDE, open_brick, planes, row, table, write_brick
 from dark_halo_scope.images.codec import decode_stamp
 from dark_halo_scope.injection import inject, stamp_parquet
+from dark_halo_scope.injection.brick_parts import parts_of
 from dark_halo_scope.injection.config import ArcSnrRange, ManifestSettings, PerSplit
 from dark_halo_scope.injection.inject import inject_brick
 from dark_halo_scope.injection.priors import magnitude_weight
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import HardNegativeSettings, ShotNoiseSettings, StampSettings
-from dark_halo_scope.injection.stamp_files import parts_of
 from dark_halo_scope.injection.stamp_parquet import parquet_bytes, write_parquet
 from dark_halo_scope.survey.coadds import BrickCoadds
 

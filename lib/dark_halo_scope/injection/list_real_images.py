@@ -4,7 +4,7 @@
 
 The rows are the plan's training manifest too: label, split, tier, sample_weight and cutout_path are among their
 columns, `REAL_SCHEMA`. A file has whole bricks, lenses and negatives of a brick together, so that its coadds are opened
-once.
+once, and few rows (`rows_per_file`), because one task cuts it out.
 """
 
 import logging
@@ -22,7 +22,7 @@ from dark_halo_scope.catalogue.splits import SPLITS, assert_disjoint
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import attempt, load_manifest, verified_paths
-from dark_halo_scope.core.progress import Progress
+from dark_halo_scope.core.progress import track
 from dark_halo_scope.injection.real_config import RealImageSettings
 from dark_halo_scope.injection.real_rows import NEGATIVE, POSITIVE, REAL_SCHEMA, listed_files
 
@@ -49,14 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     places = [REAL_SCHEMA.empty_table().select(_PLACES)]
     with attempt(args.output, KIND, MODULE, settings, inputs, args.data_root) as work:
         lenses = pa.concat_tables(pq.read_table(path) for path in verified_paths(positives))
-        paths = verified_paths(negatives)
-        with Progress(len(paths), "Listing negatives (files)") as progress:
-            for number, rows in enumerate(listed_files(lenses, paths, settings, counts)):
-                if number < len(paths):
-                    progress.advance()
-                if rows.num_rows:
-                    places.append(rows.select(_PLACES))
-                    pq.write_table(rows, work.prefix / f"galaxies-{number:04d}.parquet", compression="zstd")
+        paths = track(verified_paths(negatives), "Listing negatives (files)")
+        for number, rows in enumerate(listed_files(lenses, paths, settings, counts)):
+            places.append(rows.select(_PLACES))
+            pq.write_table(rows, work.prefix / f"galaxies-{number:04d}.parquet", compression="zstd")
         listed = pa.concat_tables(places)
         splits = _strings(listed, "split")
         _check(listed, splits, settings)

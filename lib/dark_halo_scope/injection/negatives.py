@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 from dark_halo_scope.catalogue.splits import SPLITS
 from dark_halo_scope.core.errors import BadInputError, DarkHaloScopeError
 from dark_halo_scope.core.manifest import Manifest, ObjectEntry, verified_path, write_object_file
+from dark_halo_scope.injection.brick_parts import parts_of
 from dark_halo_scope.injection.galaxy_rows import HOST_COLUMNS, control_rows, draw_ranks
 from dark_halo_scope.injection.inject import host_order, inject_rows
 from dark_halo_scope.injection.negative_config import NegativeSettings
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
-from dark_halo_scope.injection.stamp_files import parts_of
 from dark_halo_scope.injection.stamp_parquet import write_parquet
 from dark_halo_scope.survey.cache_coadds import load_brick
 from dark_halo_scope.survey.coadds import BrickCoadds

@@ -26,6 +26,12 @@ class RealImageSettings(Settings):
     same_object_arcsec: float = Field(
         1.0, gt=0, description="two rows of different splits this near are one object, and the dataset is refused"
     )
+    rows_per_file: int = Field(
+        2000,
+        ge=1,
+        description="a file of the list is full once it has so many rows, and one task cuts it out: of half a million "
+        "rows some hundreds, each of which repeats little where it fails; whole bricks stay together",
+    )
     path: PixelPath = Field(
         "coadds",
         description="from the survey's coadds, from its cutout service, or NPZ files that exist; one for the whole "

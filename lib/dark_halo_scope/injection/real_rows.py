@@ -4,7 +4,7 @@ What lists them needs no more than this; what cuts them out takes the rows as th
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from dark_halo_scope.catalogue.lens_positions import LensPositions
 from dark_halo_scope.core.errors import BadInputError
+from dark_halo_scope.injection.brick_parts import parts_of
 from dark_halo_scope.injection.real_config import RealImageSettings
 from dark_halo_scope.injection.schema import BANDS
 from dark_halo_scope.survey.names import checked_brickname
@@ -158,10 +159,10 @@ def _rows(galaxies: pa.Table, values: Mapping[str, Any], settings: RealImageSett
 
 
 def listed_files(
-    positives: pa.Table, negative_paths: Sequence[Path], settings: RealImageSettings, counts: Counter[str]
+    positives: pa.Table, negative_paths: Iterable[Path], settings: RealImageSettings, counts: Counter[str]
 ) -> Iterator[pa.Table]:
-    """Rows of the dataset, whole bricks to a table: those of each file of negatives with the positives of its bricks,
-    then positives of bricks without negatives.
+    """Rows of the dataset, whole bricks to a table and few tables to each file of negatives, with the positives of its
+    bricks; then positives of bricks without negatives.
 
     Args:
         positives: columns `POSITIVE_SCHEMA`.
@@ -191,11 +192,9 @@ def listed_files(
         counts["negatives_near_positive"] += int(near_N.sum())
         rows = _inside(negative_rows(sample.filter(pa.array(~near_N)), settings), settings, counts)
         here = pc.is_in(rest["brickname"], pc.unique(rows["brickname"]).cast(_STRING))
-        yield _in_order(pa.concat_tables([rest.filter(here), rows]))
+        yield from _in_files(pa.concat_tables([rest.filter(here), rows]), settings)
         rest = rest.filter(pc.invert(here))
-    # Few enough for one file: there are some ten thousand lenses in all.
-    if rest.num_rows:
-        yield _in_order(rest)
+    yield from _in_files(rest, settings)
 
 
 def _inside(rows: pa.Table, settings: RealImageSettings, counts: Counter[str]) -> pa.Table:
@@ -207,7 +206,10 @@ def _inside(rows: pa.Table, settings: RealImageSettings, counts: Counter[str]) -
     return inside
 
 
-def _in_order(rows: pa.Table) -> pa.Table:
+def _in_files(rows: pa.Table, settings: RealImageSettings) -> Iterator[pa.Table]:
+    """Rows in order, in tables of whole bricks that are full once they have `rows_per_file` rows."""
     if pc.count_distinct(rows["task_id"]).as_py() < rows.num_rows:
         raise BadInputError("The sample of negatives holds a galaxy twice; sample it again.")
-    return rows.sort_by([("brickname", "ascending"), ("objid", "ascending")])
+    rows = rows.sort_by([("brickname", "ascending"), ("objid", "ascending")])
+    for bricks in parts_of(rows["brickname"].to_pylist(), settings.rows_per_file):
+        yield rows.filter(pc.is_in(rows["brickname"], pa.array(bricks, _STRING)))

@@ -4,7 +4,7 @@ Spark's workers import this module by name, which is why it is not the command l
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from dark_halo_scope.core.errors import DarkHaloScopeError
 from dark_halo_scope.core.manifest import Manifest, ObjectEntry, verified_path, write_object_file
+from dark_halo_scope.injection.brick_parts import parts_of
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.inject import host_order, inject_rows
 from dark_halo_scope.injection.schema import stamp_schema
@@ -86,23 +87,6 @@ def failed_cutouts(parts: Iterable[Part]) -> Counter[str]:
     for part in parts:
         reasons.update(part.reasons)
     return reasons
-
-
-def parts_of(bricks: Sequence[str], rows_per_file: int) -> list[list[str]]:
-    """Whole bricks, in order of name, to parts that are full once they have `rows_per_file` rows.
-
-    Args:
-        bricks: the brick of every row.
-    """
-    parts: list[list[str]] = []
-    held = rows_per_file
-    for brick, count in sorted(Counter(bricks).items()):
-        if held >= rows_per_file:
-            parts.append([])
-            held = 0
-        parts[-1].append(brick)
-        held += count
-    return parts
 
 
 def inject_file(name: str, job: Job) -> list[Written]:
