@@ -70,6 +70,16 @@ def test_half_a_confuser_is_rounded_up():
     assert [one_plan(1, 99, 99, per_positive=n).taken["N2"] for n in (1, 3, 4, 10, 30)] == [0, 0, 1, 2, 5]
 
 
+def test_what_no_sampled_row_stands_for_is_not_covered():
+    pool = {(*SER, "N1"): 60, (*SER, "N2"): 10, ("1-2", "DEV", "N1"): 20, ("3-5", "DEV", "N2"): 10}
+    # Of SER N1 alone: one wanted negative is no confuser; the other strata have no positives.
+    plans = plan_strata({SER: 1}, pool, 1, 0.15)
+    assert sample_facts(plans, NegativeSampleSettings())["covered_share"] == 0.6
+    plans = plan_strata({SER: 1}, pool, 10, 0.15)
+    assert sample_facts(plans, NegativeSampleSettings())["covered_share"] == 0.7
+    assert sample_facts([], NegativeSampleSettings())["covered_share"] is None
+
+
 def test_strata_without_positives_or_without_negatives_are_reported():
     plans = plan_strata({("11+", "EXP"): 2}, {(*SER, "N1"): 5}, 10, 0.15)
     assert [(plan.stratum, plan.target, plan.shortfall) for plan in plans] == [(("11+", "EXP"), 20, 20), (SER, 0, 0)]

@@ -118,6 +118,7 @@ def test_recall_without_lenses_that_machine_learning_found_here_stands_beside_th
     assert overall["not_circular"]["p0.5"]["n"] == discovery["other"]["p0.5"]["n"] == 100
     assert discovery["machine_learning_this_survey"]["p0.5"]["n"] == 100
     assert any("circular" in note for note in result["notes"])
+    assert any("rates of the pool of negatives, not of the sky" in note for note in result["notes"])
 
 
 @pytest.mark.usefixtures("inputs")

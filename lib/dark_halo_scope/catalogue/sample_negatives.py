@@ -77,7 +77,8 @@ SAMPLE_SCHEMA = pa.schema(
 """Columns of the pool and, by the earlier pipeline's names, how a row was sampled.
 
 sampling_prob is the share of its stratum and pool (N1 or N2) that was taken: 1 / sampling_prob weights a rate back to
-the pool. sampling_timestamp is null; the manifest's provenance has it.
+the pool, save strata and pools of which nothing was taken: `covered_share` of negatives.json says how much of it has
+rows that stand for it. sampling_timestamp is null; the manifest's provenance has it.
 """
 
 # Rows travel in Arrow's own bytes, a file's share of a pool file in one: Spark would take them apart value by value.
@@ -213,6 +214,7 @@ def sample_facts(plans: Sequence[StratumPlan], settings: NegativeSampleSettings)
     }
     return {
         "strata": [plan.as_record() for plan in plans],
+        "covered_share": covered_share(plans),
         "target": target,
         "taken": {N1: taken[N1], N2: taken[N2]},
         "n2_shortfall": sum(plan.n2_shortfall for plan in wanted),
@@ -220,6 +222,16 @@ def sample_facts(plans: Sequence[StratumPlan], settings: NegativeSampleSettings)
         "gates": gates,
         "failed": failed(gates),
     }
+
+
+def covered_share(plans: Sequence[StratumPlan]) -> float | None:
+    """Share of the pool's galaxies whose stratum and pool (N1 or N2) have sampled rows; None where there are none.
+
+    Weighted rates are of these galaxies: nothing stands for the others.
+    """
+    covered = sum(count for plan in plans for name, count in plan.pool.items() if plan.taken[name])
+    every = sum(sum(plan.pool.values()) for plan in plans)
+    return covered / every if every else None
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,10 @@ def rates(images: FinderImages, rows: Mask, cuts: Cuts, confidence: float) -> di
 
 
 def survey_rates(images: FinderImages, rows: Mask, cuts: Cuts, confidence: float) -> dict[str, Entry]:
-    """The same share of the survey's galaxies, by the inverse of the probability that each was sampled with."""
+    """The same share of the survey's galaxies, by the inverse of the probability that each was sampled with.
+
+    Of those, that is, which the sample stands for: galaxies of the pool of negatives in a stratum with sampled rows.
+    """
     drawn = rows & np.isfinite(images.weight)
     found: dict[str, Entry] = {}
     for name, cut in cuts.items():

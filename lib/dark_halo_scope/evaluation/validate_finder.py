@@ -43,7 +43,10 @@ NOTES = (
     "`machine_learning_this_survey` were found by machine learning in these very images: recall on them is circular, "
     "and `not_circular` leaves them out.",
     "Rates of false positives of the sample are of negatives that were drawn by stratum, with more confusers than the "
-    "sky has; those of the survey weigh each negative by the inverse of the probability that it was drawn with.",
+    "sky has; those of the survey weigh each negative by the inverse of the probability that it was drawn with. They "
+    "are rates of the pool of negatives, not of the sky: stars, galaxies outside its cuts (type, mask bits, exposures, "
+    "z < 20, declination) and near lenses are not in it, and strata of it from which none was drawn have no weight "
+    "(`covered_share` of negatives.json says how much of the pool the others are).",
     "A galaxy that is a negative may be a lens that nobody has found yet.",
 )
 

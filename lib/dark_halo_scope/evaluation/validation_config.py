@@ -18,7 +18,7 @@ class ValidationSettings(Settings):
         (1e-1, 1e-2, 1e-3), description="rates of false positives among negatives of val, `fpr0.01`"
     )
     survey_fprs: tuple[Rate, ...] = Field(
-        (1e-2, 1e-3), description="the same among the survey's negatives, by 1 / sampling_prob, `survey_fpr0.01`"
+        (1e-2, 1e-3), description="the same of the survey's pool of negatives, by 1 / sampling_prob, `survey_fpr0.01`"
     )
     recalls: tuple[Rate, ...] = Field((0.9,), description="of the positives of val, `recall0.9`")
     strata_at: tuple[str, ...] = Field(
