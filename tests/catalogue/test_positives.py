@@ -212,6 +212,7 @@ def test_the_plans_positives_of_the_real_catalogue_are_those_named_by_desi(real_
     assert (named.num_rows, taken.num_rows) == (5_100, 5_094)
     default = choose_lenses(real_lenses, PositiveSettings())
     assert default.lenses.num_rows + default.left_out.num_rows == real_lenses.num_rows
+    assert default.lenses.num_rows == 2_493  # and recall of every one is circular
     assert set(default.lenses["discovery"].to_pylist()) == {"machine_learning_this_survey"}
 
 

@@ -46,6 +46,10 @@ _ON_LENSES = (
     "that recall on them is circular"
 )
 _REAL_TEST = "test split of real images that chose nothing"
+_REAL_LENSES = (
+    f"{_REAL_TEST}; circular where machine learning found the lenses in these very images, as it did all of them that "
+    "the default settings take of lenscat: `tier_not_circular` of validation.json is without those"
+)
 
 #: Resolved lenses of the handoff: theta_E / PSF of at least 0.5, as strata of stratified_fpr.csv.
 _RESOLVED = ("res[0.5,0.7)", "res[0.7,0.9)", "res[0.9,1.1)", "res[1.1,1.4)", "res[1.4,2)")
@@ -404,7 +408,7 @@ TARGETS: tuple[Target, ...] = (
         "at least",
         0.75,
         _REAL,
-        _REAL_TEST,
+        _REAL_LENSES,
     ),
     Target(
         "validation_tier_a_recall",
@@ -414,7 +418,7 @@ TARGETS: tuple[Target, ...] = (
         "above",
         0.80,
         _REAL,
-        _REAL_TEST,
+        _REAL_LENSES,
     ),
     Target(
         "minimum_tier_a_auc",
@@ -464,7 +468,7 @@ TARGETS: tuple[Target, ...] = (
         "at least",
         0.85,
         _REAL,
-        _REAL_TEST,
+        _REAL_LENSES,
     ),
     Target(
         "publication_confusers_reported",
