@@ -101,8 +101,8 @@ def test_every_row_is_kept_quarantined_or_cut(small):
     assert manifest.rows_in == manifest.rows_out + manifest.rows_quarantined
     assert manifest.facts["rows_read"] == len(rows)
     assert manifest.facts["rows_read"] == manifest.rows_in + sum(manifest.facts["not_parents"].values())
-    assert manifest.rows_out == len(rows) - 7
-    assert manifest.facts["not_parents"] == {"excluded_brick": 0, "brick_quality": 0, "not_selected": 2, "near_lens": 1}
+    assert manifest.rows_out == len(rows) - 8
+    assert manifest.facts["not_parents"] == {"excluded_brick": 0, "brick_quality": 0, "not_selected": 2, "near_lens": 2}
 
 
 def test_bad_rows_are_quarantined_with_the_reason(small):

@@ -11,7 +11,6 @@ import pytest
 from brick_scene import BRICK, PSFSIZE, SIDE, open_brick, planes, row, table, write_brick
 from dark_halo_scope.images.codec import decode_stamp
 from dark_halo_scope.injection import inject, stamp_parquet
-from dark_halo_scope.injection.brick_parts import parts_of
 from dark_halo_scope.injection.config import ArcSnrRange, ManifestSettings, PerSplit
 from dark_halo_scope.injection.inject import inject_brick
 from dark_halo_scope.injection.priors import magnitude_weight
@@ -197,15 +196,6 @@ def test_stamp_files_are_bytes_that_follow_from_their_rows(tmp_path: Path) -> No
     path.write_bytes(data)
     assert pq.read_table(path).equals(stamps)
     assert pq.read_schema(path).equals(stamp_schema())
-
-
-def test_a_file_holds_whole_bricks_and_about_as_many_rows_as_asked_for() -> None:
-    bricks = ["c"] * 5 + ["a"] * 3 + ["b"] * 4 + ["d"]
-    assert parts_of(bricks, 6) == [["a", "b"], ["c", "d"]]
-    assert parts_of(bricks, 1) == [["a"], ["b"], ["c"], ["d"]]
-    assert parts_of(bricks, 1000) == [["a", "b", "c", "d"]]
-    assert parts_of([], 10) == []
-    assert parts_of(list(reversed(bricks)), 6) == parts_of(bricks, 6)
 
 
 def test_the_brick_in_the_scene_is_the_one_that_rows_lie_on() -> None:
