@@ -89,6 +89,7 @@ def write_frozen(folder: Path, thresholds: dict[str, float | None] | None = None
         },
         "calibration": None,
         "chosen_on": {"split": "val"},
+        "behaviour": {"probes": 8, "logits": [0.0] * 8, "tolerance": 0.02},
     }
     card[NAME] = card_name(card)
     path = folder / "frozen.json"
