@@ -1,5 +1,6 @@
 """Work in pieces comes back in order, and ends at once when its process is told to."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -41,6 +42,14 @@ _AT_ONCE_S = 60.0
 def test_results_are_in_the_order_of_their_items():
     with spark_session("local[2]", "tests") as spark:
         assert collect(spark, [3, 1, 2], lambda number: 2 * number, "Doubling") == [6, 2, 4]
+
+
+def test_imports_of_a_worker_are_out_of_the_garbage_collections_after_its_tasks():
+    """PySpark's own collection after each task took longer than the task."""
+    with spark_session("local[1]", "tests") as spark:
+        first, *others = collect(spark, range(4), lambda _: gc.get_freeze_count(), "Counting")
+    assert first == 0
+    assert min(others) > 10_000
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

@@ -51,7 +51,7 @@ from dark_halo_scope.core.manifest import (
     verified_paths,
     write_object,
 )
-from dark_halo_scope.spark.collect import collect
+from dark_halo_scope.spark.collect import collect, settle_worker
 from dark_halo_scope.spark.session import add_arguments, spark_session
 
 if TYPE_CHECKING:
@@ -330,6 +330,7 @@ def _write(
             for number in batch["number"].to_pylist():
                 path = verified_path(pool, names[number])
                 yield from _take_file(path, settings.seed, ends, shares, surplus, files)
+        settle_worker()
 
     target = str(work.prefix) if storage.is_local(work.uri) else work.uri
 
