@@ -84,7 +84,7 @@ def _lenses(recall: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _false_positives(axes: "Axes", fpr: Mapping[str, Any], threshold: str) -> None:
-    """Rates of each kind of negative, of the sample as it was drawn and of the survey that it was drawn from."""
+    """Rates of each kind of negative, of the sample as it was drawn and of the pool that it was drawn from."""
     groups = sorted(fpr["sample"], key=lambda name: (name != "all", name.startswith("confuser"), name))
     drawn = [fpr[kind][name][threshold] for kind in ("sample", "survey") for name in groups]
     ends = [entry["interval"][1] for entry in drawn if entry["interval"] and entry["n"] >= 10]
@@ -95,7 +95,7 @@ def _false_positives(axes: "Axes", fpr: Mapping[str, Any], threshold: str) -> No
             draw_number(axes, place + 0.18, fpr["survey"][name][threshold], COLOURS["blue"], "o", counted=False)
     name_rows(axes, [name.removeprefix("confuser ").replace("_", " ") for name in groups])
     axes.set_xlabel(f"false positive rate at {threshold}")
-    axes.set_title("squares: sample; circles: survey", color=GREY, fontsize=6)
+    axes.set_title("squares: sample; circles: pool", color=GREY, fontsize=6)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
