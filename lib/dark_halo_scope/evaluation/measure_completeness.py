@@ -33,7 +33,7 @@ from dark_halo_scope.evaluation.completeness import (
     outside,
     sky_area,
 )
-from dark_halo_scope.evaluation.completeness_config import AXES, SURFACE_AXES, CompletenessSettings
+from dark_halo_scope.evaluation.completeness_config import AXES, SURFACE_AXES, CellSettings, CompletenessSettings
 from dark_halo_scope.evaluation.completeness_surface import Surface, fit_surface, problem
 from dark_halo_scope.evaluation.intervals import FloatArray
 from dark_halo_scope.evaluation.metrics import MIN_FALSE_POSITIVES, Rate, rate, tpr_at_fpr
@@ -156,7 +156,7 @@ def measure(
     logits: FloatArray,
     points: Sequence[Mapping[str, Any]],
     sky: Sky | None,
-    settings: CompletenessSettings,
+    settings: CellSettings,
     shared: float = 1.0,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """completeness.json's numbers, rows of completeness.csv and rows of completeness_surface.csv.
@@ -233,7 +233,7 @@ SURFACE_COLUMNS = ("threshold", "theta_e_arcsec", "z", "value", "low", "high", "
 
 
 def _surface(
-    injections: Injections, found: NDArray[np.bool_], settings: CompletenessSettings, rng: np.random.Generator
+    injections: Injections, found: NDArray[np.bool_], settings: CellSettings, rng: np.random.Generator
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     edges = [settings.edges[name] for name in SURFACE_AXES]
     values = [injections.axes[name] for name in SURFACE_AXES]

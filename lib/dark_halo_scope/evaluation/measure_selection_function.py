@@ -106,14 +106,13 @@ def measure_all(
         settings: of the measurement.
     """
     points = [{"name": name, "logit": logit} for name, logit in thresholds.items()]
-    same = settings.completeness
     shared = recovered.rows_per_draw
-    whole, cells, surface = measure(recovered.injections, recovered.logit, points, sky, same, shared)
+    whole, cells, surface = measure(recovered.injections, recovered.logit, points, sky, settings, shared)
     apart = {}
     surfaces = [{"family": ALL, **row} for row in surface]
     for family in recovered.families:
         part = recovered.of(family)
-        apart[family], _, rows = measure(part.injections, part.logit, points, sky, same)
+        apart[family], _, rows = measure(part.injections, part.logit, points, sky, settings)
         surfaces += [{"family": family, **row} for row in rows]
     overall = {ALL: whole["overall"], **{name: part["overall"] for name, part in apart.items()}}
     result = {

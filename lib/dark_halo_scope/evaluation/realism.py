@@ -334,7 +334,7 @@ def _corners(of: Galaxies, settings: ShortcutSettings) -> FloatArray:
 def _as_number(entry: Mapping[str, Any] | str, n: int) -> dict[str, Any]:
     if isinstance(entry, str):
         return not_measurable(n, entry)
-    left_out = {name: entry[name] for name in ("left_out",) if name in entry}
+    left_out = {"left_out": entry["left_out"]} if "left_out" in entry else {}
     return number(entry["value"], entry["n"], tuple(entry["interval"])) | left_out
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from pydantic import Field, field_validator
 
-from dark_halo_scope.evaluation.completeness_config import CellSettings, CompletenessSettings, EdgesByAxis
+from dark_halo_scope.evaluation.completeness_config import CellSettings, EdgesByAxis
 
 #: All cells are listed, the empty ones too, for each family and threshold: no file of theirs becomes too large to send.
 MAX_CELLS = 20_000
@@ -35,8 +35,3 @@ class SelectionFunctionSettings(CellSettings):
         if cells > MAX_CELLS:
             raise ValueError(f"these edges make {cells} cells, and every one is listed; make {MAX_CELLS} at most")
         return edges
-
-    @property
-    def completeness(self) -> CompletenessSettings:
-        """The same for what the completeness of a generation measures as well."""
-        return CompletenessSettings(**{name: getattr(self, name) for name in CellSettings.model_fields})

@@ -35,26 +35,34 @@ def _masks(size: int, centre_pixels: int, core_radius: float) -> tuple[NDArray[n
 
 def measure(image_3HW: NDArray[np.floating], settings: CutoutQualitySettings) -> dict[str, float | int]:
     """Columns `QUALITY_FIELDS` of a square cutout as it came: bands g, r, z, nanomaggies per pixel."""
-    finite = np.isfinite(image_3HW)
-    missing = ~finite | (image_3HW == 0)
+    values = measure_missing(image_3HW, settings)
+    for band, plane, there in zip(BANDS, image_3HW.astype(np.float64), ~_missing(image_3HW), strict=True):
+        if there.any():
+            pixels = plane[there]
+            found = (pixels.mean(), pixels.std(), *np.percentile(pixels, _PERCENTILES))
+            values |= {f"{name}_{band}": float(value) for name, value in zip(STATISTICS, found, strict=True)}
+    return values
+
+
+def measure_missing(image_3HW: NDArray[np.floating], settings: CutoutQualitySettings) -> dict[str, float | int]:
+    """The columns of `measure` that say whether a cutout is usable: all but the statistics."""
+    missing = _missing(image_3HW)
     square, core = _masks(image_3HW.shape[-1], settings.centre_pixels, settings.core_radius_pixels)
     in_square, in_core = (float(missing[:, mask].mean(axis=1).max()) for mask in (square, core))
-    count = int((~finite).sum())
+    count = int((~np.isfinite(image_3HW)).sum())
     usable = in_square < settings.max_missing_centre or in_square == 0
     usable &= in_core < settings.max_missing_core or in_core == 0
-    values: dict[str, float | int] = {
+    return {
         "quality_ok": int(usable and not missing.all(axis=(1, 2)).any()),
         "has_nan": int(count > 0),
         "nan_pixel_count": count,
         "nan_fraction_centre": in_square,
         "nan_fraction_core": in_core,
     }
-    for band, plane, gone in zip(BANDS, image_3HW.astype(np.float64), missing, strict=True):
-        there = plane[~gone]
-        if len(there):
-            found = (there.mean(), there.std(), *np.percentile(there, _PERCENTILES))
-            values |= {f"{name}_{band}": float(value) for name, value in zip(STATISTICS, found, strict=True)}
-    return values
+
+
+def _missing(image_3HW: NDArray[np.floating]) -> NDArray[np.bool_]:
+    return np.asarray(~np.isfinite(image_3HW) | (image_3HW == 0))
 
 
 def why_unusable(values: dict[str, float | int], settings: CutoutQualitySettings) -> str | None:

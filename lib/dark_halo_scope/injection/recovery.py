@@ -24,7 +24,7 @@ from dark_halo_scope.core.quarantine import REASON
 from dark_halo_scope.injection import priors
 from dark_halo_scope.injection.arcs import gains, lens_of, psfs_of, shot_noise, source_of, unlensed_fluxes
 from dark_halo_scope.injection.config import ThetaEPrior
-from dark_halo_scope.injection.cutout_quality import measure, why_unusable
+from dark_halo_scope.injection.cutout_quality import measure_missing, why_unusable
 from dark_halo_scope.injection.inject import CutoutError, Host, cut_host
 from dark_halo_scope.injection.real_stamp_config import CutoutQualitySettings
 from dark_halo_scope.injection.recovery_config import FAMILIES, MagnitudeProposal, RecoverySettings, Rung
@@ -332,20 +332,23 @@ def _cut(
     """Place and pixels of each host, or why a finder is not shown them; one brick is open at a time."""
     names = np.array(hosts["brickname"].to_pylist(), dtype=str)
     starts = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]])) if len(names) else np.empty(0, int)
-    settings = StampSettings()
     for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(names)], strict=True):
         part = hosts.slice(start, stop - start)
         with bricks(str(names[start])) as coadds:
             x, y = coadds.sky_to_pixel(part["ra"].to_numpy(), part["dec"].to_numpy())
             for place in range(stop - start):
-                try:
-                    host = cut_host(coadds, float(x[place]), float(y[place]), size, settings)
-                except CutoutError as error:
-                    yield start + place, error
-                    continue
-                # A pixel that was missing is 0 now, and such a one counts as missing.
-                reason = why_unusable(measure(host.image, quality), quality)
-                yield start + place, host if reason is None else CutoutError(reason)
+                yield start + place, _shown(coadds, float(x[place]), float(y[place]), size, quality)
+
+
+def _shown(coadds: BrickCoadds, x: float, y: float, size: int, quality: CutoutQualitySettings) -> Host | CutoutError:
+    """A host's pixels, or why a finder is not shown them."""
+    try:
+        host = cut_host(coadds, x, y, size, StampSettings())
+    except CutoutError as error:
+        return error
+    # A pixel that was missing is 0 now, and such a one counts as missing.
+    reason = why_unusable(measure_missing(host.image, quality), quality)
+    return host if reason is None else CutoutError(reason)
 
 
 def known_bricks(coadds: Manifest) -> set[str]:

@@ -169,9 +169,9 @@ def _cuts(axes: "Axes", surface: Surface | None, cells: Cells, settings: Selecti
     """Completeness over Einstein radius at given redshifts, and the cells that hold them."""
     from matplotlib.ticker import MultipleLocator
 
-    highest = max([*cells.value, *([] if surface is None else [surface.value.max()])], default=1.0)
-    axes.set(ylim=(0, _top(highest)), ylabel="completeness")
-    axes.yaxis.set_major_locator(MultipleLocator(_top(highest) / 5))
+    top = _top(max([*cells.value, *([] if surface is None else [surface.value.max()])], default=1.0))
+    axes.set(ylim=(0, top), ylabel="completeness")
+    axes.yaxis.set_major_locator(MultipleLocator(top / 5))
     if not len(cells.n):
         _note(axes, "no injection in any cell")
         return
@@ -194,7 +194,7 @@ def _cuts(axes: "Axes", surface: Surface | None, cells: Cells, settings: Selecti
         style: Any = {"fmt": marker, "color": colour, "markersize": 2.8, "linewidth": 0.7, "mfc": "white"}
         axes.errorbar(middle, counted, bars, label=f"$z$ = {z:g}", **style)
     if inside:
-        axes.legend(loc="lower right" if _top(highest) == 1.0 else "upper right", handlelength=1.6)
+        axes.legend(loc="lower right" if top == 1.0 else "upper right", handlelength=1.6)
     else:
         _note(axes, f"the redshifts asked for\nlie outside of {span[0]:.2f} to {span[1]:.2f}")
 
