@@ -51,7 +51,7 @@ from dark_halo_scope.core.manifest import (
     verified_paths,
     write_object,
 )
-from dark_halo_scope.spark.collect import collect, settle_worker
+from dark_halo_scope.spark.collect import collect
 from dark_halo_scope.spark.session import add_arguments, spark_session
 
 if TYPE_CHECKING:
@@ -172,12 +172,13 @@ def _sample(
     take = {(*plan.stratum, name): count for plan in plans for name, count in plan.taken.items() if count}
     ends = {group: boundary(histograms[group], count) for group, count in take.items()}
     shares = {group: count / int(histograms[group].sum()) for group, count in take.items()}
-    said = partial(_last_of_file, pool, settings.seed, ends)
-    last = [item for part in collect(spark, names, said, "Ranking the last of each stratum (files)") for item in part]
-    surplus, wanted = frozenset(surplus_galaxies(last, ends)), sum(take.values())
+    rank = partial(_last_of_file, pool, settings.seed, ends)
+    last = [item for part in collect(spark, names, rank, "Ranking the last of each stratum (files)") for item in part]
+    wanted = sum(take.values())
     # A file is written from memory by one task, so that a larger sample has more of them and not larger ones.
     files = max(1, ceil(wanted / settings.rows_per_file))
-    written = _write(spark, pool, names, ends, shares, surplus, files, settings, work)
+    choice = _Choice(settings.seed, ends, shares, frozenset(surplus_galaxies(last, ends)), files)
+    written = _write(spark, pool, names, choice, work)
     rows_out = sum(item.rows for item in written)
     if rows_out != wanted:
         raise BadInputError(
@@ -235,6 +236,23 @@ def covered_share(plans: Sequence[StratumPlan]) -> float | None:
 
 
 @dataclass(frozen=True)
+class _Choice:
+    """Which rows are taken, and where they go.
+
+    seed: of the hash.
+    ends, shares: of each group that rows are taken of, where they end and what part of the group they are.
+    surplus: galaxy_id of those in the last buckets that are beyond the end.
+    files: that the sample is written to.
+    """
+
+    seed: int
+    ends: Mapping[Group, Boundary]
+    shares: Mapping[Group, float]
+    surplus: frozenset[str]
+    files: int
+
+
+@dataclass(frozen=True)
 class _Keys:
     """What the rows of a pool file are chosen by: (N,) number of each row's group, the groups, (N,) hashes."""
 
@@ -277,19 +295,12 @@ def _last_buckets(keys: _Keys, ends: Mapping[Group, Boundary]) -> NDArray[np.int
     return np.array([ends[group].bucket if group in ends else -1 for group in keys.groups])[keys.group]
 
 
-def _take_file(
-    path: Path,
-    seed: int,
-    ends: Mapping[Group, Boundary],
-    shares: Mapping[Group, float],
-    surplus: frozenset[str],
-    files: int,
-) -> Iterator[pa.RecordBatch]:
+def _take_file(path: Path, choice: _Choice) -> Iterator[pa.RecordBatch]:
     """Rows of a pool file up to the last bucket of their group, but for the surplus; runs in a Spark task."""
-    keys = _read_keys(path, seed)
-    share_G = np.array([shares.get(group, 0.0) for group in keys.groups])
-    taken = np.flatnonzero(buckets_of(keys.hashes) <= _last_buckets(keys, ends))
-    first, left_out = 0, pa.array(sorted(surplus), pa.string())
+    keys = _read_keys(path, choice.seed)
+    share_G = np.array([choice.shares.get(group, 0.0) for group in keys.groups])
+    taken = np.flatnonzero(buckets_of(keys.hashes) <= _last_buckets(keys, choice.ends))
+    first, left_out = 0, pa.array(sorted(choice.surplus), pa.string())
     reader = pq.ParquetFile(path, read_dictionary=_REPEATED)
     for batch in reader.iter_batches(_READ_ROWS, columns=POOL_SCHEMA.names):
         here = taken[(taken >= first) & (taken < first + batch.num_rows)]
@@ -299,7 +310,7 @@ def _take_file(
         rows, group = rows.filter(kept), keys.group[here[kept.to_numpy()]]
         columns = [rows[name].cast(field.type) for name, field in zip(POOL_SCHEMA.names, POOL_SCHEMA, strict=True)]
         sampled = pa.table([*columns, pa.array(share_G[group])], names=[*POOL_SCHEMA.names, "sampling_prob"])
-        file = pc.floor(pc.multiply(brick_order(sampled["brickname"]), float(files))).cast(pa.int32()).to_numpy()
+        file = pc.floor(pc.multiply(brick_order(sampled["brickname"]), float(choice.files))).cast(pa.int32()).to_numpy()
         for number in np.unique(file).tolist():
             part = sampled.take(pa.array(np.flatnonzero(file == number)))
             yield pa.RecordBatch.from_pylist([{"file": number, "rows": _as_bytes(part)}], schema=_CARRIED)
@@ -316,11 +327,7 @@ def _write(
     spark: "SparkSession",
     pool: Manifest,
     names: Sequence[str],
-    ends: Mapping[Group, Boundary],
-    shares: Mapping[Group, float],
-    surplus: frozenset[str],
-    files: int,
-    settings: NegativeSampleSettings,
+    choice: _Choice,
     work: Attempt,
 ) -> "list[Row]":
     from pyspark.sql.pandas.types import from_arrow_schema
@@ -328,9 +335,7 @@ def _write(
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch["number"].to_pylist():
-                path = verified_path(pool, names[number])
-                yield from _take_file(path, settings.seed, ends, shares, surplus, files)
-        settle_worker()
+                yield from _take_file(verified_path(pool, names[number]), choice)
 
     target = str(work.prefix) if storage.is_local(work.uri) else work.uri
 

@@ -53,7 +53,7 @@ def collect(
 
 
 @cache
-def settle_worker() -> None:
+def _settle_worker() -> None:
     """Keep what this Python worker has imported out of garbage collections, from now on.
 
     PySpark collects garbage after every task, and with all imports in the heap that takes a tenth of a second: more
@@ -65,5 +65,5 @@ def settle_worker() -> None:
 def _task(function: Callable[[ItemT], ResultT], item: ItemT) -> ResultT:
     result = function(item)
     # After the first task: it has imported what there is to import.
-    settle_worker()
+    _settle_worker()
     return result
