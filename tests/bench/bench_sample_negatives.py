@@ -10,8 +10,8 @@ side is a process of its own on two cores that reads the files and writes the sa
 - DuckDB with two threads and 6 GB, `row_number() over (partition by stratum, pool order by hash, name)`, once over
   whole rows and once over names alone with a join afterwards. It is given the numbers to take, which ours plans.
 
-They take turns. Printed are the median wall time, CPU time, and the largest memory of all processes of a side together,
-sampled from /proc every 0.1 s. Both must take as many negatives of every stratum and pool.
+They take turns. Printed are the median wall time and the largest memory of all processes of a side together, sampled
+from /proc every 0.1 s. Both must take as many negatives of every stratum and pool.
 """
 
 import os
@@ -21,7 +21,6 @@ os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 import argparse
 import contextlib
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -79,16 +78,14 @@ connection.execute(f"copy ({query}) to '{output}' (format parquet, compression z
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run: wall and CPU seconds, and MB."""
+    """Of one run: wall seconds, and MB."""
 
     wall: float
-    cpu: float
     memory: float
 
 
 def measure(command: Sequence[str], folder: Path) -> Cost:
     """Run a command to its end on two cores."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
@@ -105,8 +102,7 @@ def measure(command: Sequence[str], folder: Path) -> Cost:
     wall = time.perf_counter() - start
     if process.returncode:
         sys.exit((folder / "log").read_text()[-4000:])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, memory)
+    return Cost(wall, memory)
 
 
 def make_pool(folder: Path, rows: int) -> None:
@@ -174,10 +170,10 @@ def main() -> None:
         size = sum(path.stat().st_size for path in verified_paths(load_manifest(folder / "negative_pool.json")))
         rows = sum(pq.read_metadata(p).num_rows for p in verified_paths(load_manifest(folder / "negatives.json")))
         print(f"{options.rows} rows, {size / 1e9:.1f} GB, {rows} sampled\n")
-        print("| way | wall s | CPU s | memory GB |\n|---|---|---|---|")
+        print("| way | wall s | memory GB |\n|---|---|---|")
         for name, runs in costs.items():
-            wall, cpu = median(cost.wall for cost in runs), median(cost.cpu for cost in runs)
-            print(f"| {name} | {wall:.1f} | {cpu:.1f} | {max(cost.memory for cost in runs) / 1024:.1f} |")
+            wall = median(cost.wall for cost in runs)
+            print(f"| {name} | {wall:.1f} | {max(cost.memory for cost in runs) / 1024:.1f} |")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
 """The negative pool: its cuts, classes, columns and gates, and that nothing near a lens or in two splits is in it."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,15 +142,6 @@ def test_nothing_within_11_arcsec_of_a_lens_is_a_negative(ra):
     ]
     found = pool_of(*rows, lens=LensPositions(np.array([ra]), np.array([0.0])))
     assert found["objid"].to_pylist() == [3, 4]
-
-
-def test_no_pool_is_built_without_healpy(tmp_path):
-    """The earlier pipeline fell back to a hash of each object's coordinates, and its splits were no patches of sky."""
-    code = "import sys; sys.modules['healpy'] = None; import dark_halo_scope.catalogue.negative_pool"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "healpy" in done.stderr.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """A cell is in one split, by a hash that anyone can redo, and nothing is on both sides."""
 
 import hashlib
+import sys
 
 import numpy as np
 import pytest
@@ -40,6 +41,13 @@ def border_pair(ra: float, span: float, distance: float = 0.5) -> tuple[np.ndarr
                     high = middle
             return np.array([ra, ra]), np.array([low - distance / 2 * ARCSEC, low + distance / 2 * ARCSEC])
     raise AssertionError("no border found")
+
+
+def test_no_cell_is_made_up_without_healpy(monkeypatch):
+    """The earlier pipeline fell back to a hash of each object's coordinates, and its splits were no patches of sky."""
+    monkeypatch.setitem(sys.modules, "healpy", None)
+    with pytest.raises(ImportError, match="healpy"):
+        healpix_cell(45.0, 10.0)
 
 
 def test_cells_are_nested_nside_128():

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from dark_halo_scope.core.manifest import (
     verified_paths,
     verify_manifest,
     write_object,
+    write_or_take_over,
     write_result,
 )
 
@@ -189,6 +191,58 @@ def test_a_block_that_fails_leaves_nothing():
         fail()
     assert not OUTPUT.exists()
     assert prefixes() == []
+
+
+def write_letters(names: str, values: Mapping[str, object] | None = None, fail: bool = False) -> tuple[str, Manifest]:
+    """Publish an object for each letter by what an attempt before has left; the letters that it did not have."""
+    written = []
+
+    def write(path: Path, letter: str) -> int:
+        written.append(letter)
+        path.write_text(letter * 3)
+        return 3
+
+    with attempt(OUTPUT, "stamps", MODULE, values or {}, [], resumable=True) as work:
+        found = [
+            write_or_take_over(
+                work.target, f"{letter}.txt", partial(write, letter=letter), lambda path: len(path.read_text())
+            )
+            for letter in names
+        ]
+        if fail:
+            raise RuntimeError("stop")
+        assert [said for _, said in found] == [3] * len(names)
+        manifest = work.publish(
+            rows_out=3 * len(names), objects=list({entry.name: entry for entry, _ in found}.values())
+        )
+    return "".join(written), manifest
+
+
+def test_a_resumable_attempt_goes_on_with_what_failed_ones_at_the_same_have_written():
+    for names in ("xy", "xyz"):
+        with pytest.raises(RuntimeError, match="stop"):
+            write_letters(names, fail=True)
+    assert len(prefixes()) == 2
+    written, manifest = write_letters("wxyz")
+    assert written == "w"
+    verify_manifest(manifest)
+    assert prefixes() == [Path(manifest.uri).name]
+    resumed = OUTPUT.read_bytes()
+    OUTPUT.unlink()
+    shutil.rmtree(OUTPUT.with_suffix(""))
+    assert write_letters("wxyz")[0] == "wxyz"
+    assert OUTPUT.read_bytes() == resumed
+
+
+def test_an_attempt_takes_nothing_from_one_with_other_settings_or_from_a_finished_one():
+    with pytest.raises(RuntimeError, match="stop"):
+        write_letters("xyz", {"seed": 2}, fail=True)
+    assert write_letters("xyz")[0] == "xyz"
+    assert write_letters("xyz")[0] == "xyz"
+
+
+def test_what_a_failed_task_of_the_same_attempt_has_written_is_not_written_again():
+    assert write_letters("xyzx")[0] == "xyz"
 
 
 def test_a_block_that_fails_leaves_the_old_artifact():

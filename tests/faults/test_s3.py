@@ -1,6 +1,7 @@
 """Fault 26: an S3 server that throttles, cuts short, or sends something else than it stored; and one that works."""
 
 import hashlib
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +10,14 @@ from moto import mock_aws
 
 from dark_halo_scope.core import http, storage
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, StorageError
-from dark_halo_scope.core.manifest import attempt, load_manifest, verify_manifest, write_object
+from dark_halo_scope.core.manifest import (
+    Manifest,
+    attempt,
+    load_manifest,
+    verify_manifest,
+    write_object,
+    write_or_take_over,
+)
 from dark_halo_scope.core.ranges import open_binary
 
 DATA = bytes(range(256)) * 100
@@ -34,6 +42,31 @@ def test_an_artifact_goes_to_a_real_s3_server_and_comes_back(s3, tmp_path, monke
     ]
     storage.remove(f"{s3}/root")
     assert not storage.exists(f"{s3}/root")
+
+
+def test_an_attempt_that_was_interrupted_is_gone_on_with_in_s3(s3, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written = []
+
+    def make(names: str) -> Manifest:
+        def write(path: Path) -> None:
+            written.append(1)
+            path.write_bytes(b"stamps")
+
+        with attempt(
+            Path("stamps.json"), "stamps", "dark_halo_scope.core.resume", {}, [], f"{s3}/resumed", resumable=True
+        ) as work:
+            entries = [write_or_take_over(work.target, name, write, Path.read_bytes)[0] for name in names]
+            if names == "ab":
+                raise StorageError("stop")
+            return work.publish(objects=entries)
+
+    with pytest.raises(StorageError, match="stop"):
+        make("ab")
+    manifest = make("abc")
+    assert len(written) == 3, "what was there was written again"
+    verify_manifest(manifest)
+    assert {name.split("/")[0] for name, _ in storage.list_sizes(f"{s3}/resumed/stamps")} == {Path(manifest.uri).name}
 
 
 def test_an_object_that_is_not_there_is_refused(s3, tmp_path):

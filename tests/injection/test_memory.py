@@ -33,7 +33,7 @@ import functools, json, sys
 from dataclasses import replace
 from pathlib import Path
 import peak_memory
-from dark_halo_scope.core.manifest import load_manifest
+from dark_halo_scope.core.manifest import Target, load_manifest
 from dark_halo_scope.injection import galsim_bank, sources, stamp_files, stamp_parquet
 from dark_halo_scope.injection.stamp_config import StampSettings
 from dark_halo_scope.survey.description import load_survey
@@ -54,7 +54,7 @@ galsim_bank.GalsimBank._read, galsim_bank.GalsimBank.read = galsim_bank.GalsimBa
 sources._CACHE_BYTES = 10**9 if sys.argv[2] == "all galaxies kept" else 2 * 10**7
 manifest, coadds, bank = (load_manifest(Path(f"{name}.json")) for name in ("manifest", "coadds", "sources"))
 settings = StampSettings(rows_per_file=10**6)
-job = stamp_files.Job(manifest, coadds, load_survey(Path("survey.json")), settings, "out", bank)
+job = stamp_files.Job(manifest, coadds, load_survey(Path("survey.json")), settings, Target("out"), bank)
 (written,) = stamp_files.inject_file(f"manifest-train-{sys.argv[1]}.parquet", job)
 assert written.error is None and not written.reasons, written
 print(json.dumps([written.rows, peak_memory.peak_mb()]))

@@ -12,7 +12,7 @@ from brick_scene import BRICK, open_brick
 from dark_halo_scope.catalogue.select_confusers import CONFUSER_SCHEMA
 from dark_halo_scope.catalogue.splits import healpix_cell
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, verified_paths
+from dark_halo_scope.core.manifest import Manifest, Target, attempt, load_manifest, verified_paths
 from dark_halo_scope.images.codec import decode_stamp
 from dark_halo_scope.injection import cut_negatives
 from dark_halo_scope.injection.inject import cut_host
@@ -144,7 +144,7 @@ def test_pixels_are_those_of_a_host_in_the_same_place_and_failures_keep_their_ro
     paths = _files(tmp_path / "all", confusers(8, edge=2), 1)
     rows = negative_rows(draw_confusers(paths, frozenset([BRICK]), DATASET, settings).rows, DATASET)
     (unit,) = units(rows, 1000)
-    cut = cut_unit(unit, CutJob(coadds, StampSettings(), str(tmp_path / "out")))
+    cut = cut_unit(unit, CutJob(coadds, StampSettings(), Target(str(tmp_path / "out"))))
     assert (cut.error, cut.rows, dict(cut.reasons)) == (None, 8, {"off the edge of the brick": 2})
     stamps = pq.read_table(tmp_path / "out" / unit.name)
     assert stamps.schema.names == stamp_schema().names
@@ -168,7 +168,7 @@ def test_a_damaged_coadd_is_an_error_as_a_value(tmp_path: Path, coadds: Manifest
     settings = NegativeSettings(classes=CLASSES, share_of_positives=1.0)
     paths = _files(tmp_path / "all", confusers(4), 1)
     rows = negative_rows(draw_confusers(paths, frozenset([BRICK]), DATASET, settings).rows, DATASET)
-    cut = cut_unit(next(units(rows, 1000)), CutJob(coadds, StampSettings(), str(tmp_path / "out")))
+    cut = cut_unit(next(units(rows, 1000)), CutJob(coadds, StampSettings(), Target(str(tmp_path / "out"))))
     assert cut.entry is None
     assert "has changed since its checksum was recorded" in str(cut.error)
 
@@ -181,7 +181,7 @@ def test_a_dataset_with_extra_hard_negatives_has_their_columns_in_its_negatives_
     rows = negative_rows(draw_confusers(paths, frozenset([BRICK]), DATASET, settings).rows, DATASET)
     stamp_settings = StampSettings.model_validate({"hard_negatives": {"extra": ["blocks"]}})
     (unit,) = units(rows, 1000)
-    cut = cut_unit(unit, CutJob(coadds, stamp_settings, str(tmp_path / "out")))
+    cut = cut_unit(unit, CutJob(coadds, stamp_settings, Target(str(tmp_path / "out"))))
     assert (cut.error, cut.rows) == (None, 4)
     stamps = pq.read_table(tmp_path / "out" / unit.name)
     assert stamps.schema.equals(stamp_schema(("blocks",)))

@@ -12,7 +12,7 @@ import pytest
 
 from brick_scene import BRICK, open_brick
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.core.manifest import Manifest, load_manifest, verified_paths
+from dark_halo_scope.core.manifest import Manifest, Target, load_manifest, verified_paths
 from dark_halo_scope.images import pack
 from dark_halo_scope.images.codec import decode_stamp
 from dark_halo_scope.images.packed import open_packed
@@ -145,7 +145,7 @@ def test_a_cutout_of_the_service_knows_where_its_galaxy_lies_and_a_refused_one_w
     image = np.random.default_rng(3).normal(1, 0.1, (3, SIZE, SIZE)).astype(np.float32)
     table = pa.Table.from_pylist(rows, schema=REAL_SCHEMA).sort_by("task_id")
     galaxies = None
-    job = RealJob(galaxies, RealImageSettings(size=SIZE, path="service"), StampSettings(), RULES, str(tmp_path))  # type: ignore[arg-type]
+    job = RealJob(galaxies, RealImageSettings(size=SIZE, path="service"), StampSettings(), RULES, Target(str(tmp_path)))  # type: ignore[arg-type]
 
     def answers(asked: pa.Table):
         for number, row in enumerate(asked.to_pylist()):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from brick_scene import SIDE, brick_wcs, planes, row, write_brick
 from dark_halo_scope.core.errors import CorruptDataError
 from dark_halo_scope.core.files import read_json, write_json
-from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, verified_paths
+from dark_halo_scope.core.manifest import Manifest, Target, attempt, load_manifest, verified_paths
 from dark_halo_scope.injection import measure_sources, stamp_files
 from dark_halo_scope.injection.manifest import MANIFEST_SCHEMA
 from dark_halo_scope.injection.stamp_config import StampSettings
@@ -57,12 +58,18 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _inject(folder: Path, output: str, master: str, **environment: str) -> Manifest:
-    """Run the command line in a process of its own, as a user does."""
+    """What the command line makes in a process of its own, as a user runs it."""
+    done = _run(folder, output, master, **environment)
+    assert done.returncode == 0, done.stderr
+    return load_manifest(folder / output, "stamps")
+
+
+def _run(folder: Path, output: str, master: str, **environment: str) -> subprocess.CompletedProcess[str]:
     arguments = ["--survey", "survey.json", "--manifest", "manifest.json", "--coadds", "coadds.json"]
     arguments += ["--sources", "sources.json"]
     settings = ["--settings", json.dumps({"rows_per_file": 5}), "--spark-master", master, "--output", output]
     library = str(Path(__file__).resolve().parents[2] / "lib")
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "dark_halo_scope.injection.stamps", *arguments, *settings],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": library, "OMP_NUM_THREADS": "1", **environment},
@@ -70,8 +77,21 @@ def _inject(folder: Path, output: str, master: str, **environment: str) -> Manif
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return load_manifest(folder / output, "stamps")
+
+
+def test_a_job_whose_worker_was_killed_goes_on_where_it_was_and_ends_as_a_clean_one(inputs: Path) -> None:
+    clean = _inject(inputs, "clean.json", "local[1]")
+    killed = _run(inputs, "stamps.json", "local[1]", DHS_CRASH_AT="after_write:stamps-train-0001-001.parquet")
+    assert killed.returncode != 0
+    (left,) = (inputs / "stamps").iterdir()
+    before = {path.name: path.stat().st_ino for path in left.glob("stamps-*.parquet")}
+    names = [path.name for path in verified_paths(clean)]
+    assert sorted(before) == [name for name in names if name != "stamps-train-0001-001.parquet"], "only it is missing"
+    done = _inject(inputs, "stamps.json", "local[1]")
+    assert done.model_dump(exclude={"uri"}) == clean.model_dump(exclude={"uri"})
+    after = {path.name: path.stat().st_ino for path in verified_paths(done)}
+    assert before.items() < after.items(), "they were written again"
+    assert [path.name for path in (inputs / "stamps").iterdir()] == [Path(done.uri).name]
 
 
 def test_cores_and_hash_seeds_change_no_byte_and_no_row_is_lost(inputs: Path) -> None:
@@ -91,10 +111,9 @@ def test_cores_and_hash_seeds_change_no_byte_and_no_row_is_lost(inputs: Path) ->
 
 
 def _job(folder: Path) -> Job:
-    (folder / "out").mkdir(exist_ok=True)
     manifest, coadds = load_manifest(folder / "manifest.json"), load_manifest(folder / "coadds.json")
     survey, sources = load_survey(folder / "survey.json"), load_manifest(folder / "sources.json")
-    return Job(manifest, coadds, survey, StampSettings(), str(folder / "out"), sources)
+    return Job(manifest, coadds, survey, StampSettings(), Target(tempfile.mkdtemp(dir=folder)), sources)
 
 
 def test_one_flipped_byte_in_a_coadd_is_an_error_that_names_the_file(inputs: Path) -> None:
@@ -136,12 +155,13 @@ def test_a_source_bank_that_changed_since_it_was_measured_is_an_error_that_names
 
 
 def test_a_file_lists_its_rows_and_failures(inputs: Path) -> None:
-    (written,) = inject_file("manifest-test-0002.parquet", _job(inputs))
+    job = _job(inputs)
+    (written,) = inject_file("manifest-test-0002.parquet", job)
     assert written.error is None
     assert written.entry is not None
     assert written.entry.name == "stamps-test-0002-000.parquet"
     assert (written.split, written.rows) == ("test", 8)
-    assert pq.read_table(inputs / "out" / written.entry.name).num_rows == 8
+    assert pq.read_table(Path(job.target.uri) / written.entry.name).num_rows == 8
 
 
 def test_the_scene_has_the_surveys_orientation() -> None:

@@ -29,7 +29,6 @@ from dark_halo_scope.catalogue.negative_rows import (
 )
 from dark_halo_scope.catalogue.parent import DUPLICATE, brick_order, local_file, table_bytes, with_files
 from dark_halo_scope.catalogue.splits import leaking_pairs
-from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_manifest, write_object
 from dark_halo_scope.core.quarantine import DIRECTORY, REASON, check_fraction, split_rows
@@ -129,7 +128,7 @@ def _build(
     for row in carried.filter("counts is not null").select("counts").collect():
         counts.update(json.loads(row.counts))
     leaking = _leaking_ids(carried, settings.same_object_arcsec)
-    target = str(work.prefix) if storage.is_local(work.uri) else work.uri
+    target = work.target.uri
 
     def write(frame: "pd.DataFrame") -> "pd.DataFrame":
         return _write_file(frame, target, leaking)

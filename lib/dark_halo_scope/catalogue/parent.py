@@ -331,7 +331,7 @@ def _select(
     carried = numbers.mapInArrow(read, from_arrow_schema(_CARRIED)).persist(StorageLevel.MEMORY_AND_DISK)
     counts = _total([json.loads(row.counts) for row in carried.filter("counts is not null").select("counts").collect()])
     leaking = _leaking_identities(carried, settings.same_object_arcsec)
-    target = str(work.prefix) if storage.is_local(work.uri) else work.uri
+    target = work.target.uri
 
     def write(frame: "pd.DataFrame") -> "pd.DataFrame":
         return _write_file(frame, target, leaking)

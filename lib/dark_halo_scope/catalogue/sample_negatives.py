@@ -36,7 +36,6 @@ from dark_halo_scope.catalogue.stratified_sample import (
     plan_strata,
     sampling_hash,
 )
-from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError, ConfigError
 from dark_halo_scope.core.manifest import (
@@ -55,8 +54,7 @@ from dark_halo_scope.spark.collect import collect
 from dark_halo_scope.spark.session import add_arguments, spark_session
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from pyspark.sql import Row, SparkSession
+    from pyspark.sql import SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -81,15 +79,14 @@ the pool, save strata and pools of which nothing was taken: `covered_share` of n
 rows that stand for it. sampling_timestamp is null; the manifest's provenance has it.
 """
 
-# Rows travel in Arrow's own bytes, a file's share of a pool file in one: Spark would take them apart value by value.
-_CARRIED = pa.schema([pa.field("file", pa.int32()), pa.field("rows", pa.binary())])
 _KEYS = ("brickname", "objid", "nobs_z_bin", "type_bin", "pool")
 _ENCODED = ("brickname", "nobs_z_bin", "type_bin", "pool")
 _GROUP = ("nobs_z_bin", "type_bin", "pool")
 # Two thirds of reading a row is its texts, of which few differ. Names of galaxies all do.
 _REPEATED = [field.name for field in POOL_SCHEMA if pa.types.is_string(field.type) and field.name != "galaxy_id"]
 _READ_ROWS = 100_000
-_WRITTEN = "name string, size long, sha256 string, rows long"
+# A hundred thousand names are hashed in 10 ms, and a task takes longer to start.
+_FILES_PER_TASK = 8
 
 
 def count_positives(table: pa.Table) -> tuple[dict[Stratum, int], int]:
@@ -160,7 +157,8 @@ def _sample(
     if not names:
         raise BadInputError(f"{pool.uri} holds no negatives to sample; look at the cuts of the pool.")
     histograms: dict[Group, NDArray[np.int64]] = {}
-    for part in collect(spark, names, partial(_count_file, pool, settings.seed), "Counting negatives (files)"):
+    count = partial(_count_file, pool, settings.seed)
+    for part in collect(spark, names, count, "Counting negatives (files)", _FILES_PER_TASK):
         for group, histogram in part.items():
             histograms[group] = histograms.get(group, 0) + histogram
     plans = plan_strata(
@@ -173,13 +171,14 @@ def _sample(
     ends = {group: boundary(histograms[group], count) for group, count in take.items()}
     shares = {group: count / int(histograms[group].sum()) for group, count in take.items()}
     rank = partial(_last_of_file, pool, settings.seed, ends)
-    last = [item for part in collect(spark, names, rank, "Ranking the last of each stratum (files)") for item in part]
+    ranked = collect(spark, names, rank, "Ranking the last of each stratum (files)", _FILES_PER_TASK)
+    last = [item for part in ranked for item in part]
     wanted = sum(take.values())
     # A file is written from memory by one task, so that a larger sample has more of them and not larger ones.
     files = max(1, ceil(wanted / settings.rows_per_file))
     choice = _Choice(settings.seed, ends, shares, frozenset(surplus_galaxies(last, ends)), files)
     written = _write(spark, pool, names, choice, work)
-    rows_out = sum(item.rows for item in written)
+    rows_out = sum(rows for _, rows in written)
     if rows_out != wanted:
         raise BadInputError(
             f"{rows_out} negatives were written where {wanted} were planned: {pool.uri} holds a galaxy twice or has "
@@ -194,7 +193,7 @@ def _sample(
             "pool_rows": sum(int(histogram.sum()) for histogram in histograms.values()),
             **sample_facts(plans, settings),
         },
-        objects=sorted((ObjectEntry(name=w.name, size=w.size, sha256=w.sha256) for w in written), key=lambda e: e.name),
+        objects=sorted((entry for entry, _ in written), key=lambda entry: entry.name),
     )
     for plan in plans:
         if plan.shortfall:
@@ -295,8 +294,12 @@ def _last_buckets(keys: _Keys, ends: Mapping[Group, Boundary]) -> NDArray[np.int
     return np.array([ends[group].bucket if group in ends else -1 for group in keys.groups])[keys.group]
 
 
-def _take_file(path: Path, choice: _Choice) -> Iterator[pa.RecordBatch]:
-    """Rows of a pool file up to the last bucket of their group, but for the surplus; runs in a Spark task."""
+def _take_file(pool: Manifest, choice: _Choice, name: str) -> Iterator[tuple[int, bytes]]:
+    """Rows of a pool file up to the last bucket of their group, but for the surplus; runs in a Spark task.
+
+    With the number of the file that they go to, and in Arrow's own bytes, in which Spark has nothing to take apart.
+    """
+    path = verified_path(pool, name)
     keys = _read_keys(path, choice.seed)
     share_G = np.array([choice.shares.get(group, 0.0) for group in keys.groups])
     taken = np.flatnonzero(buckets_of(keys.hashes) <= _last_buckets(keys, choice.ends))
@@ -313,7 +316,7 @@ def _take_file(path: Path, choice: _Choice) -> Iterator[pa.RecordBatch]:
         file = pc.floor(pc.multiply(brick_order(sampled["brickname"]), float(choice.files))).cast(pa.int32()).to_numpy()
         for number in np.unique(file).tolist():
             part = sampled.take(pa.array(np.flatnonzero(file == number)))
-            yield pa.RecordBatch.from_pylist([{"file": number, "rows": _as_bytes(part)}], schema=_CARRIED)
+            yield number, _as_bytes(part)
 
 
 def _as_bytes(table: pa.Table) -> bytes:
@@ -324,27 +327,16 @@ def _as_bytes(table: pa.Table) -> bytes:
 
 
 def _write(
-    spark: "SparkSession",
-    pool: Manifest,
-    names: Sequence[str],
-    choice: _Choice,
-    work: Attempt,
-) -> "list[Row]":
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for number in batch["number"].to_pylist():
-                yield from _take_file(verified_path(pool, names[number]), choice)
-
-    target = str(work.prefix) if storage.is_local(work.uri) else work.uri
-
-    def write(frame: "pd.DataFrame") -> "pd.DataFrame":
-        return _write_file(frame, target)
-
-    numbers = spark.createDataFrame([(i,) for i in range(len(names))], "number int").repartition(len(names))
-    taken = numbers.mapInArrow(read, from_arrow_schema(_CARRIED))
-    written: list[Row] = taken.groupBy("file").applyInPandas(write, _WRITTEN).collect()
+    spark: "SparkSession", pool: Manifest, names: Sequence[str], choice: _Choice, work: Attempt
+) -> list[tuple[ObjectEntry, int]]:
+    """Write the sample; its files and how many rows each has."""
+    target = work.target.uri
+    files: Any = spark.sparkContext.parallelize(names, ceil(len(names) / _FILES_PER_TASK))
+    taken = files.flatMap(partial(_take_file, pool, choice))
+    # A file is a partition: the number of one is that of the other.
+    written: list[tuple[ObjectEntry, int]] = (
+        taken.partitionBy(choice.files, int).mapPartitions(partial(_write_file, target)).collect()
+    )
     return written
 
 
@@ -360,12 +352,12 @@ def surplus_galaxies(last: Iterable[tuple[Group, int, str]], ends: Mapping[Group
     return sorted(name for group, found in by_group.items() for _, name in sorted(found)[ends[group].within :])
 
 
-def _write_file(frame: "pd.DataFrame", target: str) -> "pd.DataFrame":
-    """Write one output file; runs in a Spark task."""
-    import pandas as pd
-
-    number = int(frame["file"].iloc[0])
-    table = pa.concat_tables(pa.ipc.open_stream(rows).read_all() for rows in frame["rows"])
+def _write_file(target: str, parts: Iterable[tuple[int, bytes]]) -> list[tuple[ObjectEntry, int]]:
+    """Write one output file, if it has rows; runs in a Spark task."""
+    numbered = list(parts)
+    if not numbered:
+        return []
+    table = pa.concat_tables(pa.ipc.open_stream(rows).read_all() for _, rows in numbered)
     table = table.sort_by([("brickname", "ascending"), ("objid", "ascending")])
     names = table["galaxy_id"]
     if pc.count_distinct(names).as_py() < len(names):
@@ -373,8 +365,8 @@ def _write_file(frame: "pd.DataFrame", target: str) -> "pd.DataFrame":
         raise BadInputError("The pool of negatives holds a galaxy twice; build it again.")
     table = table.append_column("sampling_timestamp", pa.nulls(len(table), pa.string()))
     table = table.append_column("sampling_version", pa.array([SAMPLING_VERSION] * len(table), pa.string()))
-    entry = write_object(target, f"negatives-{number:04d}.parquet", table_bytes(table.cast(SAMPLE_SCHEMA)))
-    return pd.DataFrame.from_records([{**entry.model_dump(), "rows": len(table)}])
+    name = f"negatives-{numbered[0][0]:04d}.parquet"
+    return [(write_object(target, name, table_bytes(table.cast(SAMPLE_SCHEMA))), len(table))]
 
 
 if __name__ == "__main__":

@@ -39,7 +39,6 @@ from dark_halo_scope.catalogue.parent import (
 )
 from dark_halo_scope.catalogue.selection import CHECKED_COLUMNS, SWEEP_COLUMNS, bad_row_reasons, is_fine, lrg_flags
 from dark_halo_scope.catalogue.splits import SPLITS
-from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, load_manifest, write_object
 from dark_halo_scope.core.quarantine import check_fraction
@@ -175,7 +174,7 @@ def _select(
     for row in carried.filter("counts is not null").select("counts").collect():
         counts.update(json.loads(row.counts))
     check_fraction(counts["read"], counts["bad"], settings.max_bad, f"The selection of {work.output}")
-    target = str(work.prefix) if storage.is_local(work.uri) else work.uri
+    target = work.target.uri
 
     def write(frame: "pd.DataFrame") -> "pd.DataFrame":
         return _write_file(frame, target)

@@ -5,7 +5,6 @@ Every object (host, negative, positive) follows its cell, so that no patch of sk
 
 import hashlib
 
-import healpy
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -48,6 +47,10 @@ def healpix_cell(ra: ArrayLike, dec: ArrayLike) -> NDArray[np.int64]:
             f"{int((~good_N).sum())} of {ra_N.size} positions have no HEALPix cell, the first is "
             f"RA {ra_N[i]}, Dec {dec_N[i]}; quarantine them before asking for their split."
         )
+    # Here and not above: healpy brings matplotlib and astropy, three seconds for every process and Spark worker that
+    # needs no more of this module than a hash.
+    import healpy
+
     return healpy.ang2pix(NSIDE, ra_N, dec_N, nest=True, lonlat=True).astype(np.int64)
 
 

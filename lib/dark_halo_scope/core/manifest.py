@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -41,6 +41,8 @@ from dark_halo_scope.core.files import (
     write_text,
 )
 from dark_halo_scope.core.locks import lock, lock_path
+
+ReadT = TypeVar("ReadT")
 
 OBJECTS = "_objects.json"
 QUARANTINE_PREFIX = "quarantine/"
@@ -102,12 +104,67 @@ def write_object_file(uri: str | Path, name: str, write: Callable[[Path], None])
     if storage.is_local(uri):
         with atomic_path(storage.local_path(target)) as path:
             write(path)
-            return ObjectEntry(name=name, size=path.stat().st_size, sha256=sha256_file(path))
+            return _entry_of(path, name)
     with tempfile.TemporaryDirectory(prefix="dark_halo_scope-") as directory:
         path = Path(directory) / "object"
         write(path)
         storage.upload(path, target)
-        return ObjectEntry(name=name, size=path.stat().st_size, sha256=sha256_file(path))
+        return _entry_of(path, name)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the tasks of an attempt write; small, and sent to them.
+
+    uri: the attempt's own prefix, an absolute local path or `s3://...`.
+    earlier: prefixes that interrupted attempts at the same left, by the same code from the same inputs and settings.
+    """
+
+    uri: str
+    earlier: tuple[str, ...] = ()
+
+
+def write_or_take_over(
+    target: Target, name: str, write: Callable[[Path], ReadT], read: Callable[[Path], ReadT]
+) -> tuple[ObjectEntry, ReadT]:
+    """`write_object_file`, or the object as an interrupted attempt at the same, or a failed task, has written it.
+
+    A file under its own name is whole: it is renamed, or appears in S3, when all of it is there.
+
+    Args:
+        name: of the object; an attempt gives it to the same content always.
+        write: makes the file, and says what there is to say of it.
+        read: says the same of a file that is there.
+
+    Raises:
+        as `write_object_file` does.
+    """
+    for uri in (target.uri, *target.earlier):
+        found, wanted = storage.join(uri, name), storage.join(target.uri, name)
+        if not storage.exists(found):
+            continue
+        if storage.is_local(found):
+            path = storage.local_path(found)
+            said, entry = read(path), _entry_of(path, name)
+            if found != wanted:
+                make_directory(storage.local_path(wanted).parent)
+                os.rename(path, storage.local_path(wanted))
+                fsync_directory(storage.local_path(wanted).parent)
+            return entry, said
+        with tempfile.TemporaryDirectory(prefix="dark_halo_scope-") as directory:
+            path = Path(directory) / "object"
+            storage.fetch(found, path)
+            said, entry = read(path), _entry_of(path, name)
+            if found != wanted:
+                storage.upload(path, wanted)
+            return entry, said
+    results: list[ReadT] = []
+    entry = write_object_file(target.uri, name, lambda path: results.append(write(path)))
+    return entry, results[0]
+
+
+def _entry_of(path: Path, name: str) -> ObjectEntry:
+    return ObjectEntry(name=name, size=path.stat().st_size, sha256=sha256_file(path))
 
 
 def _entries(prefix: Path) -> list[ObjectEntry]:
@@ -170,6 +227,14 @@ def _fresh_prefix(parent: str, key: str) -> str:
     return _relative_uri(prefix)
 
 
+def _interrupted(parent: str, key: str) -> list[str]:
+    """Prefixes of attempts with this key that never ended; to be asked for by who holds the artifact's lock."""
+    if not storage.is_local(parent):
+        taken = itertools.takewhile(storage.exists, (f"{parent}/{name}" for name in _names(key)))
+        return [uri for uri in taken if not storage.exists(f"{uri}/{OBJECTS}")]
+    return sorted(str(path) for path in Path(parent).absolute().glob(f"{key}.*") if path.is_dir())
+
+
 def _settle(prefix: Path, key: str) -> str:
     """Give a complete local prefix its final name: a rerun after a crash ends with the names of a clean run."""
     for name in _names(key):
@@ -202,6 +267,12 @@ class Attempt:
     prefix: Path
     started: datetime
     published: Manifest | None = field(default=None)
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> Target:
+        """Where tasks write, whatever folder they run in."""
+        return Target(str(self.prefix) if storage.is_local(self.uri) else self.uri, self.earlier)
 
     def publish(
         self,
@@ -318,10 +389,12 @@ def attempt(
     settings: BaseModel | Mapping[str, Any],
     inputs: Sequence[Path],
     data_root: str | None = None,
+    resumable: bool = False,
 ) -> Iterator[Attempt]:
     """Hold the artifact's lock and a fresh prefix while the block writes data and publishes them.
 
-    A block that fails leaves nothing; a process that is killed leaves a prefix that no manifest names.
+    A block that fails leaves nothing, unless it is resumable; a process that is killed leaves a prefix that no manifest
+    names.
 
     Args:
         output: the manifest to write, `....json`.
@@ -330,6 +403,8 @@ def attempt(
         settings: all that it was called with.
         inputs: the manifests and other small files that it read.
         data_root: where the data go in place of beside the manifest: a local directory or `s3://...`.
+        resumable: whether objects are written by `write_or_take_over`, so that what a failed or killed attempt at the
+            same has written is worth keeping.
 
     Raises:
         LockHeldError: another live process makes the same artifact.
@@ -343,12 +418,14 @@ def attempt(
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock(lock_path(output)))
         key = code.run_key(module, values, inputs)
-        uri = _fresh_prefix(_parent_uri(output, data_root), key)
+        parent = _parent_uri(output, data_root)
+        earlier = tuple(_interrupted(parent, key)) if resumable else ()
+        uri = _fresh_prefix(parent, key)
         if storage.is_local(uri):
             prefix = Path.cwd() / uri
         else:
             prefix = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dark_halo_scope-")))
-        work = Attempt(output, kind, module, values, list(inputs), uri, key, prefix, datetime.now(UTC))
+        work = Attempt(output, kind, module, values, list(inputs), uri, key, prefix, datetime.now(UTC), earlier=earlier)
         crash_point("prefix_made", output.name)
         try:
             with explained(prefix):
@@ -357,10 +434,19 @@ def attempt(
                 raise RuntimeError(f"The attempt at {output} ended without publishing")
         except BaseException:
             # Not after the manifest was written: it may name this prefix.
-            if work.published is None:
+            if work.published is None and not (resumable and _holds_objects(work.uri)):
                 with contextlib.suppress(StorageError, OSError):
                     storage.remove(work.uri)
             raise
+        for left in earlier:
+            with contextlib.suppress(StorageError, OSError):
+                storage.remove(left)
+
+
+def _holds_objects(uri: str) -> bool:
+    with contextlib.suppress(StorageError, OSError):
+        return bool(storage.list_sizes(uri))
+    return False
 
 
 def provenance_path(path: Path) -> Path:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import Attempt, Manifest, attempt, load_manifest, object_list
@@ -37,7 +36,7 @@ _logger = logging.getLogger(__name__)
 def adopt(spark: "SparkSession", manifest: Manifest, coadds: Manifest, settings: StoredSettings, work: Attempt) -> None:
     """Make and publish stamps.json; see `combined` for what may refuse it."""
     names = [entry.name for entry in object_list(manifest) if entry.name.endswith(".parquet")]
-    target = str(work.prefix) if storage.is_local(work.uri) else work.uri
+    target = work.target.uri
     job = AdoptJob(manifest, coadds, settings, target, audited_fraction(manifest, settings))
     reports = collect(spark, names, partial(adopt_file, job=job), "Adopting (manifest files)")
     facts = combined(reports, manifest, settings)

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dark_halo_scope.catalogue.splits import SPLITS
-from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.manifest import attempt, load_manifest, verified_path, verified_paths
 from dark_halo_scope.injection.negative_config import NegativeSettings
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     both = {"negatives": settings.model_dump(mode="json"), "stamps": stamp_settings.model_dump(mode="json")}
     inputs = [args.confusers, args.stamps, args.coadds]
     with (
-        attempt(args.output, KIND, MODULE, both, inputs, args.data_root) as work,
+        attempt(args.output, KIND, MODULE, both, inputs, args.data_root, resumable=True) as work,
         spark_session(args.spark_master, "cut_negatives") as spark,
     ):
         dataset = describe_dataset(verified_paths(stamps))
@@ -69,8 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = negative_rows(draw.rows, dataset)
         todo = list(units(rows, stamp_settings.rows_per_file))
         logger.info("Cutting %d confusers on %d bricks", rows.num_rows, len(bricks))
-        target = str(work.prefix) if storage.is_local(work.uri) else work.uri
-        job = CutJob(coadds, stamp_settings, target)
+        job = CutJob(coadds, stamp_settings, work.target)
         cuts = collect(spark, todo, partial(cut_unit, job=job), "Cutting (stamp files)") if todo else []
         reasons = failed_cutouts(cuts)
         in_split = {name: rows.filter(pc.equal(rows["control_kind"], name)) for name in settings.classes}

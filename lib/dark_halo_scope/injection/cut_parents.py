@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.manifest import attempt, load_manifest, object_list
 from dark_halo_scope.injection.negatives import CutJob, FileJob, cut_file
@@ -40,11 +39,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     manifest, coadds = load_manifest(args.manifest, "galaxies"), load_manifest(args.coadds, "coadds")
     names = [entry.name for entry in object_list(manifest) if entry.name.endswith(".parquet")]
     with (
-        attempt(args.output, KIND, MODULE, settings, [args.manifest, args.coadds], args.data_root) as work,
+        attempt(
+            args.output, KIND, MODULE, settings, [args.manifest, args.coadds], args.data_root, resumable=True
+        ) as work,
         spark_session(args.spark_master, "cut_parent_galaxies") as spark,
     ):
-        target = str(work.prefix) if storage.is_local(work.uri) else work.uri
-        cut = partial(cut_file, job=FileJob(manifest, CutJob(coadds, settings, target)))
+        cut = partial(cut_file, job=FileJob(manifest, CutJob(coadds, settings, work.target)))
         cuts = [item for items in collect(spark, names, cut, "Cutting (files of galaxies)") for item in items]
         reasons = failed_cutouts(cuts)
         rows = sum(item.rows for item in cuts)

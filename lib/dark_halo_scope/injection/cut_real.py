@@ -2,8 +2,8 @@
 
     manifest.json, coadds.json (or survey.json) -> stamps.json, `stamps-galaxies-{file}-{split}-{part}.parquet`
 
-`real.path` says where pixels are from: `coadds` and `stored` on Spark, `service` one request at a time, whose answers
-are cached, so that what is killed goes on where it was. `stamp_npz` is an NPZ by the plan's keys that loads without
+`real.path` says where pixels are from: `coadds` and `stored` on Spark, `service` one request at a time. What is killed
+goes on where it was: with the files that were written (coadds), or from the cache of answers (service). `stamp_npz` is an NPZ by the plan's keys that loads without
 pickle. A row whose cutout fails or is not usable stays, with cutout_ok = 0, the reason, and no stamp.
 """
 
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError, StorageError
 from dark_halo_scope.core.manifest import Manifest, attempt, load_manifest, object_list
@@ -102,12 +101,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if needed is None:
         raise BadInputError(f"path: {real.path} needs --{'coadds' if real.path == 'coadds' else 'survey'}; give it.")
     names = [entry.name for entry in object_list(galaxies) if entry.name.endswith(".parquet")]
-    with attempt(
-        args.output, KIND, MODULE, settings, list(dict.fromkeys([args.manifest, needed])), args.data_root
-    ) as work:
-        target = str(work.prefix) if storage.is_local(work.uri) else work.uri
+    inputs = list(dict.fromkeys([args.manifest, needed]))
+    # Stored files may have changed since, and the service is asked again for what it failed to give.
+    resumable = real.path == "coadds"
+    with attempt(args.output, KIND, MODULE, settings, inputs, args.data_root, resumable) as work:
         coadds = load_manifest(args.coadds, "coadds") if real.path == "coadds" else None
-        job = RealJob(galaxies, real, stamp_settings, quality, target, coadds)
+        job = RealJob(galaxies, real, stamp_settings, quality, work.target, coadds)
         if real.path == "service":
             service = load_settings(args.service_settings, CutoutServiceSettings, "--service-settings")
             asking = load_settings(args.asking, AskingSettings, "--asking")

@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dark_halo_scope.catalogue.splits import SPLITS
-from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import Attempt, ObjectEntry, attempt, write_object
@@ -78,7 +77,7 @@ def list_stored(spark: "SparkSession", settings: StoredSettings, work: Attempt) 
     check_identified(reasons, total, settings)
     kept = _once(rows.filter("reason is null"))
     moves = kept.groupBy("stored_split", "split", "is_control", "cutout_ok").count().collect()
-    target = str(work.prefix) if storage.is_local(work.uri) else work.uri
+    target = work.target.uri
     ordered = kept.repartition(len(files), "file").sortWithinPartitions("file", "row_group", "row")
     written = ordered.select(*COLUMNS).mapInArrow(partial(_write, target=target), _WRITTEN).collect()
     rows.unpersist()

@@ -33,7 +33,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dark_halo_scope.catalogue.splits import SPLITS, assert_disjoint, near_other_split
-from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import (
@@ -246,7 +245,7 @@ def _build(
         for split in SPLITS
     }
     hosts = _with_files(_ranked(usable, kept), files)
-    target = str(work.prefix) if storage.is_local(work.uri) else work.uri
+    target = work.target.uri
     selection_set = str(parent.facts["lrg_mode"])
 
     def write(frame: "pd.DataFrame") -> "pd.DataFrame":

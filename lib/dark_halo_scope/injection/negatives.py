@@ -20,14 +20,14 @@ import pyarrow.parquet as pq
 
 from dark_halo_scope.catalogue.splits import SPLITS
 from dark_halo_scope.core.errors import BadInputError, DarkHaloScopeError
-from dark_halo_scope.core.manifest import Manifest, ObjectEntry, verified_path, write_object_file
+from dark_halo_scope.core.manifest import Manifest, ObjectEntry, Target, verified_path
 from dark_halo_scope.injection.brick_parts import parts_of
 from dark_halo_scope.injection.galaxy_rows import HOST_COLUMNS, control_rows, draw_ranks
 from dark_halo_scope.injection.inject import host_order, inject_rows
 from dark_halo_scope.injection.negative_config import NegativeSettings
 from dark_halo_scope.injection.schema import stamp_schema
 from dark_halo_scope.injection.stamp_config import StampSettings
-from dark_halo_scope.injection.stamp_parquet import write_parquet
+from dark_halo_scope.injection.stamp_files import write_stamps
 from dark_halo_scope.survey.cache_coadds import load_brick
 from dark_halo_scope.survey.coadds import BrickCoadds
 
@@ -66,7 +66,7 @@ class CutJob:
 
     coadds: Manifest
     settings: StampSettings
-    target: str
+    target: Target
 
 
 @dataclass(frozen=True)
@@ -209,20 +209,13 @@ def cut_unit(unit: Unit, job: CutJob) -> Cut:
     return write_unit(unit, job.target, schema, _stamps(unit.rows, job))
 
 
-def write_unit(unit: Unit, target: str, schema: pa.Schema, stamps: Iterable[pa.Table]) -> Cut:
+def write_unit(unit: Unit, target: Target, schema: pa.Schema, stamps: Iterable[pa.Table]) -> Cut:
     """Write a unit's stamps as they come; an error that a user should read comes back as a value."""
-    reasons: Counter[str] = Counter()
-
-    def counted() -> Iterator[pa.Table]:
-        for table in stamps:
-            reasons.update(reason for reason in table["cutout_reason"].to_pylist() if reason)
-            yield table
-
     try:
-        entry = write_object_file(target, unit.name, partial(write_parquet, tables=counted(), schema=schema))
+        entry, reasons = write_stamps(target, unit.name, stamps, schema)
     except DarkHaloScopeError as error:
         return Cut(None, 0, {}, error)
-    return Cut(entry, unit.rows.num_rows, dict(reasons))
+    return Cut(entry, unit.rows.num_rows, reasons)
 
 
 def cut_file(name: str, job: FileJob) -> list[Cut]:

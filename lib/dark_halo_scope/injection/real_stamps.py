@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dark_halo_scope.core import storage
 from dark_halo_scope.core.errors import BadInputError
-from dark_halo_scope.core.manifest import Manifest
+from dark_halo_scope.core.manifest import Manifest, Target
 from dark_halo_scope.injection.cutout_npz import Value, decode_cutout, encode_cutout
 from dark_halo_scope.injection.cutout_quality import QUALITY_FIELDS, measure, why_unusable
 from dark_halo_scope.injection.inject import CutoutError, checked_host, cut_pixels
@@ -78,7 +78,7 @@ class RealJob:
     real: RealImageSettings
     stamps: StampSettings
     quality: CutoutQualitySettings
-    target: str
+    target: Target
     coadds: Manifest | None = None
 
 

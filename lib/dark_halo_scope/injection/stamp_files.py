@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import PurePosixPath
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dark_halo_scope.core.errors import DarkHaloScopeError
-from dark_halo_scope.core.manifest import Manifest, ObjectEntry, verified_path, write_object_file
+from dark_halo_scope.core.manifest import Manifest, ObjectEntry, Target, verified_path, write_or_take_over
 from dark_halo_scope.injection.brick_parts import parts_of
 from dark_halo_scope.injection.config import ManifestSettings
 from dark_halo_scope.injection.inject import host_order, inject_rows
@@ -38,7 +38,7 @@ class Job:
     coadds: Manifest
     survey: SurveyDescription
     settings: StampSettings
-    target: str
+    target: Target
     sources: Manifest
 
     @property
@@ -89,6 +89,35 @@ def failed_cutouts(parts: Iterable[Part]) -> Counter[str]:
     return reasons
 
 
+def write_stamps(
+    target: Target, name: str, stamps: Iterable[pa.Table], schema: pa.Schema
+) -> tuple[ObjectEntry, dict[str, int]]:
+    """Write a stamp file as its rows come, and say why cutouts of it failed, and how many.
+
+    One that an interrupted attempt at the same dataset has written is taken over, and no row of `stamps` is made.
+    """
+    reasons: Counter[str] = Counter()
+
+    def counted() -> Iterator[pa.Table]:
+        for table in stamps:
+            reasons.update(_reasons(table))
+            yield table
+
+    def write(path: Path) -> Counter[str]:
+        write_parquet(path, counted(), schema)
+        return reasons
+
+    def read(path: Path) -> Counter[str]:
+        return _reasons(pq.read_table(path, columns=["cutout_reason"]))
+
+    entry, found = write_or_take_over(target, name, write, read)
+    return entry, dict(found)
+
+
+def _reasons(table: pa.Table) -> Counter[str]:
+    return Counter(reason for reason in table["cutout_reason"].to_pylist() if reason)
+
+
 def inject_file(name: str, job: Job) -> list[Written]:
     """All stamp files of one manifest file; runs in a Spark task.
 
@@ -112,15 +141,12 @@ def _inject_file(name: str, job: Job) -> Iterator[Written]:
     places = {str(brick): (int(at), int(rows)) for brick, at, rows in zip(names, first, counts, strict=True)}
     for number, part in enumerate(parts_of(bricks.tolist(), job.settings.rows_per_file)):
         rows_of = {brick: tasks.slice(*places[brick]) for brick in part}
-        reasons: Counter[str] = Counter()
-        stamps = _counted(_stamps(rows_of, job, bank), reasons)
-        entry = write_object_file(
-            job.target,
-            f"stamps-{stem}-{number:03d}.parquet",
-            partial(write_parquet, tables=stamps, schema=stamp_schema(job.settings.hard_negatives.extra)),
+        schema = stamp_schema(job.settings.hard_negatives.extra)
+        entry, reasons = write_stamps(
+            job.target, f"stamps-{stem}-{number:03d}.parquet", _stamps(rows_of, job, bank), schema
         )
         rows = sum(places[brick][1] for brick in part)
-        yield Written(entry, split, rows, dict(reasons))
+        yield Written(entry, split, rows, reasons)
 
 
 def _stamps(rows_of: Mapping[str, pa.Table], job: Job, bank: SourceBank | None) -> Iterator[pa.Table]:
@@ -130,12 +156,6 @@ def _stamps(rows_of: Mapping[str, pa.Table], job: Job, bank: SourceBank | None) 
     for brick, rows in rows_of.items():
         with nullcontext() if brick in missing else load_brick(job.coadds, brick) as coadds:
             yield from inject_rows(rows.take(pa.array(host_order(rows, coadds))), coadds, bank, job.settings, settings)
-
-
-def _counted(tables: Iterable[pa.Table], reasons: Counter[str]) -> Iterator[pa.Table]:
-    for table in tables:
-        reasons.update(reason for reason in table["cutout_reason"].to_pylist() if reason)
-        yield table
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from dark_halo_scope.core import storage
 from dark_halo_scope.core.cli import argument_parser, load_settings, run
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.core.manifest import attempt, load_manifest, object_list
@@ -52,11 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     sources = load_manifest(args.sources, "sources")
     inputs = [args.survey, args.manifest, args.coadds, args.sources]
     with (
-        attempt(args.output, "stamps", MODULE, settings, inputs, args.data_root) as work,
+        attempt(args.output, "stamps", MODULE, settings, inputs, args.data_root, resumable=True) as work,
         spark_session(args.spark_master, "inject_stamps") as spark,
     ):
-        target = str(work.prefix) if storage.is_local(work.uri) else work.uri
-        job = Job(manifest, coadds, survey, settings, target, sources)
+        job = Job(manifest, coadds, survey, settings, work.target, sources)
         inject = partial(inject_file, job=job)
         written = [item for items in collect(spark, names, inject, "Injecting (manifest files)") for item in items]
         reasons = failed_cutouts(written)
