@@ -3,8 +3,9 @@
     manifest.json, coadds.json (or survey.json) -> stamps.json, `stamps-galaxies-{file}-{split}-{part}.parquet`
 
 `real.path` says where pixels are from: `coadds` and `stored` on Spark, `service` one request at a time. What is killed
-goes on where it was: with the files that were written (coadds), or from the cache of answers (service). `stamp_npz` is an NPZ by the plan's keys that loads without
-pickle. A row whose cutout fails or is not usable stays, with cutout_ok = 0, the reason, and no stamp.
+goes on where it was: with the files that were written (coadds), or from the cache of answers (service). `stamp_npz` is
+an NPZ by the plan's keys that loads without pickle. A row whose cutout fails or is not usable stays, with
+cutout_ok = 0, the reason, and no stamp.
 """
 
 import logging
