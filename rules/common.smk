@@ -65,6 +65,12 @@ def _is_finder(name: str) -> bool:
     return CONFIG.dataset(CONFIG.generation(name).dataset).source == "real"
 
 
+def finder_numbers() -> list[str]:
+    """What is measured of the paper's finder of real images and not drawn."""
+    finder = CONFIG.survey.paper.finder
+    return [f"results/{finder}/known_lenses.json"] if finder else []
+
+
 def finder_files(*suffixes: str) -> list[str]:
     """What is shown of the paper's finder of real images: its validation, its selection function, its ladder."""
     finder = CONFIG.survey.paper.finder
@@ -144,6 +150,16 @@ def training_data(artifact: str):
         return f"results/datasets/{CONFIG.generation(wildcards.generation).dataset}/{artifact}.json"
 
     return path
+
+
+def training_settings(section: str):
+    """Params function: a section of the dataset that the generation is trained on, as JSON."""
+
+    def value(wildcards) -> str:
+        dataset = CONFIG.generation(wildcards.generation).dataset
+        return CONFIG.section("dataset", dataset, section, None)
+
+    return value
 
 
 def coadds_of_injections(wildcards) -> str:

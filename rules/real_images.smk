@@ -242,6 +242,45 @@ rule validate_finder:
         " --output {output.json} --top {output.top} 2> >(tee {log} >&2)"
 
 
+rule measure_known_lenses:
+    input:
+        model=deployed_model,
+        validation="results/{generation}/validation.json",
+        test=own_scores("test"),
+        anchors="results/anchors/list.json",
+        galaxies=training_data("manifest"),
+        coadds=coadds_of_injections,
+        code=code("dark_halo_scope.evaluation.measure_known_lenses", "train"),
+    output:
+        json="results/{generation}/known_lenses.json",
+        table="results/{generation}/known_lenses.csv",
+    log:
+        "logs/measure_known_lenses/{generation}.log",
+    benchmark:
+        "benchmarks/measure_known_lenses/{generation}.tsv"
+    wildcard_constraints:
+        generation=finders(),
+    conda:
+        "../envs/train.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings("generation", "anchors"),
+        stamps=training_settings("stamps"),
+        quality=training_settings("cutout_quality"),
+    message:
+        "Measuring the recall of known lenses that {wildcards.generation} has never seen (asks for {resources.gpu} GPU)"
+    shell:
+        "exec python -m dark_halo_scope.evaluation.measure_known_lenses --model {input.model}"
+        " --validation {input.validation} --test {input.test} --anchors {input.anchors} --galaxies {input.galaxies}"
+        " --coadds {input.coadds} --stamp-settings {params.stamps:q} --quality-settings {params.quality:q}"
+        " --settings {params.settings:q} --threads {threads} --output {output.json} --table {output.table}"
+        " 2> >(tee {log} >&2)"
+
+
 rule figure_validation:
     input:
         validation="results/{generation}/validation.json",

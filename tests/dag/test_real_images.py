@@ -34,9 +34,17 @@ def test_the_selection_function_is_one_call_from_the_catalogue_of_lenses(fresh: 
     assert fresh.planned("results/real_resnet18/selection_function.json") == SELECTION_RULES
 
 
-def test_the_finder_adds_the_ladder_three_drawings_and_the_gates_of_the_pool(fresh: Checkout) -> None:
+def test_the_finder_adds_the_ladder_lenses_it_never_saw_three_drawings_and_the_gates_of_the_pool(
+    fresh: Checkout,
+) -> None:
     drawings = {"figure_validation", "figure_finder_selection", "figure_ladder"}
-    assert fresh.planned("finder") == SELECTION_RULES | drawings | {"measure_ladder", "measure_negative_pool", "finder"}
+    measured = {"measure_ladder", "measure_negative_pool", "list_anchors", "measure_known_lenses"}
+    assert fresh.planned("finder") == SELECTION_RULES | drawings | measured | {"finder"}
+
+
+def test_lenses_that_a_finder_never_saw_need_no_injections(fresh: Checkout) -> None:
+    planned = fresh.planned("results/real_resnet18/known_lenses.json")
+    assert planned == DATASET_RULES | {"train", "score", "validate_finder", "list_anchors", "measure_known_lenses"}
 
 
 @pytest.mark.parametrize("generation", ["real_efficientnet_b0", "real_efficientnetv2_s"])

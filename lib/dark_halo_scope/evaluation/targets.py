@@ -48,7 +48,7 @@ _ON_LENSES = (
 _REAL_TEST = "test split of real images that chose nothing"
 _REAL_LENSES = (
     f"{_REAL_TEST}; circular where machine learning found the lenses in these very images, as it did all of them that "
-    "the default settings take of lenscat: `tier_not_circular` of validation.json is without those"
+    "the default settings take of lenscat: `not_circular` of known_lenses.json is of lenses that were found otherwise"
 )
 
 #: Resolved lenses of the handoff: theta_E / PSF of at least 0.5, as strata of stratified_fpr.csv.
