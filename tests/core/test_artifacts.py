@@ -142,8 +142,8 @@ def test_a_killed_training_can_still_be_resumed_after_orphans_were_removed(capsy
     assert f"checkpoints\t7\t{checkpoints}\n" in listed
     assert "1 orphan(s)" in listed
     assert (
-        "1 unfinished training(s) or scoring(s), 0.0 MB: each goes on when its rule runs again with the same code"
-        in listed
+        "1 unfinished training(s), scoring(s) or cutting(s), 0.0 MB: each goes on when its rule runs again with the "
+        "same code" in listed
     )
     clean_orphans.main(["results", "--yes"])
     assert not Path(old.uri).exists()

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dark_halo_scope.core import software
+from dark_halo_scope.core.clean_orphans import main as clean_orphans
 from dark_halo_scope.core.errors import BadInputError, CorruptDataError, LockHeldError
 from dark_halo_scope.core.files import read_json, write_json
 from dark_halo_scope.core.manifest import (
@@ -238,7 +240,46 @@ def test_an_attempt_takes_nothing_from_one_with_other_settings_or_from_a_finishe
     with pytest.raises(RuntimeError, match="stop"):
         write_letters("xyz", {"seed": 2}, fail=True)
     assert write_letters("xyz")[0] == "xyz"
+    assert len(prefixes()) == 1, "what nobody can go on with any more is gone"
     assert write_letters("xyz")[0] == "xyz"
+
+
+def test_what_changed_since_it_was_written_is_not_taken_over(caplog):
+    with pytest.raises(RuntimeError, match="stop"):
+        write_letters("xyz", fail=True)
+    [left] = OUTPUT.with_suffix("").iterdir()
+    (left / "y.txt").write_text("yyz")
+    written, manifest = write_letters("xyz")
+    assert written == "y"
+    assert "y.txt changed since it was written" in caplog.text
+    assert verified_path(manifest, "y.txt").read_text() == "yyy"
+
+
+def test_what_publishing_found_damaged_is_written_anew():
+    def damaged() -> None:
+        with attempt(OUTPUT, "stamps", MODULE, {}, [], resumable=True) as work:
+            entry, _ = write_or_take_over(work.target, "x.txt", lambda path: path.write_text("x"), Path.read_text)
+            (work.prefix / "x.txt").write_text("y")
+            work.publish(objects=[entry])
+
+    with pytest.raises(CorruptDataError, match="does not hold what its writers wrote"):
+        damaged()
+    assert write_letters("x")[0] == "x"
+
+
+def test_what_was_made_with_other_software_is_made_anew(monkeypatch):
+    with pytest.raises(RuntimeError, match="stop"):
+        write_letters("xy", fail=True)
+    monkeypatch.setattr(software, "versions", lambda packages: {"python": "another"})
+    assert write_letters("xy")[0] == "xy"
+
+
+def test_unfinished_stamps_are_no_orphan_to_be_removed_with_the_others(capsys):
+    with pytest.raises(RuntimeError, match="stop"):
+        write_letters("xy", fail=True)
+    clean_orphans(["results", "--yes"])
+    assert "checkpoints" in capsys.readouterr().out
+    assert write_letters("xyz")[0] == "z"
 
 
 def test_what_a_failed_task_of_the_same_attempt_has_written_is_not_written_again():

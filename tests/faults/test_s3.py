@@ -44,7 +44,8 @@ def test_an_artifact_goes_to_a_real_s3_server_and_comes_back(s3, tmp_path, monke
     assert not storage.exists(f"{s3}/root")
 
 
-def test_an_attempt_that_was_interrupted_is_gone_on_with_in_s3(s3, tmp_path, monkeypatch):
+def test_nothing_is_taken_from_a_place_that_others_may_write_to(s3, tmp_path, monkeypatch):
+    """The lock is beside the manifest: it does not cover a prefix in S3, where another checkout may be at work."""
     monkeypatch.chdir(tmp_path)
     written = []
 
@@ -54,7 +55,7 @@ def test_an_attempt_that_was_interrupted_is_gone_on_with_in_s3(s3, tmp_path, mon
             path.write_bytes(b"stamps")
 
         with attempt(
-            Path("stamps.json"), "stamps", "dark_halo_scope.core.resume", {}, [], f"{s3}/resumed", resumable=True
+            Path("stamps.json"), "stamps", "dark_halo_scope.core.resume", {}, [], f"{s3}/shared", resumable=True
         ) as work:
             entries = [write_or_take_over(work.target, name, write, Path.read_bytes)[0] for name in names]
             if names == "ab":
@@ -63,10 +64,12 @@ def test_an_attempt_that_was_interrupted_is_gone_on_with_in_s3(s3, tmp_path, mon
 
     with pytest.raises(StorageError, match="stop"):
         make("ab")
+    assert not storage.exists(f"{s3}/shared/stamps")
+    storage.put(f"{s3}/shared/stamps/0123456789abcdef/a", b"of another checkout")
     manifest = make("abc")
-    assert len(written) == 3, "what was there was written again"
+    assert len(written) == 5
     verify_manifest(manifest)
-    assert {name.split("/")[0] for name, _ in storage.list_sizes(f"{s3}/resumed/stamps")} == {Path(manifest.uri).name}
+    assert storage.read_bytes(f"{s3}/shared/stamps/0123456789abcdef/a") == b"of another checkout"
 
 
 def test_an_object_that_is_not_there_is_refused(s3, tmp_path):

@@ -11,7 +11,7 @@ from dark_halo_scope.core import storage
 from dark_halo_scope.core.errors import CorruptDataError, DarkHaloScopeError
 from dark_halo_scope.core.files import TEMPORARY_PREFIX, read_json, sha256_file
 from dark_halo_scope.core.locks import live_owner, lock_path
-from dark_halo_scope.core.manifest import PREFIX_NAME, load_manifest, verify_manifest
+from dark_halo_scope.core.manifest import PREFIX_NAME, is_unfinished, load_manifest, verify_manifest
 
 _MANIFEST_KEYS = {"kind", "uri", "objects", "bytes", "sha256"}
 _FILE_KEYS = {"uri", "bytes", "sha256"}
@@ -22,7 +22,7 @@ CHECKPOINTS = "checkpoints"  # the folder whose prefixes a run that was killed g
 class Orphan:
     """Data that nothing names.
 
-    resumable: whether they are checkpoints, which a run that did not end would go on from.
+    resumable: whether a run that did not end would go on from them: checkpoints, or whole files of stamps.
     """
 
     uri: str
@@ -114,7 +114,7 @@ def orphans(results: Path, data_root: str | None = None) -> list[Orphan]:
             artifact = home / f"{prefix.removeprefix(f'{root}/').rpartition('/')[0]}.json"
             if not _is_named(_absolute(prefix), named) and not _is_live(prefix, artifact):
                 # A run that was killed before its first checkpoint leaves an empty folder.
-                resumable = size > 0 and PurePosixPath(prefix).parent.name == CHECKPOINTS
+                resumable = size > 0 and (PurePosixPath(prefix).parent.name == CHECKPOINTS or is_unfinished(prefix))
                 found.append(Orphan(prefix, size, resumable))
     for path in results.rglob(f"{TEMPORARY_PREFIX}*"):
         inside = any(path.as_posix().startswith(f"{orphan.uri}/") for orphan in found)

@@ -1,7 +1,7 @@
 """List data that no manifest names, and with `--yes` remove them; never those of a live attempt.
 
-Checkpoints of a training or a scoring that did not end are worth hours and look like nobody's: they are listed apart,
-and removed only where `--checkpoints` asks for it too.
+Checkpoints of a training or a scoring that did not end, and stamps of a cutting that did not, are worth hours and look
+like nobody's: they are listed apart, and removed only where `--checkpoints` asks for it too.
 """
 
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{_summary(others, 'orphan(s)')}{'' if options.yes or not others else '; remove with --yes'}.")
     unfinished = [orphan for orphan in found if orphan.resumable]
     if unfinished and options.checkpoints:
-        print(f"{_summary(unfinished, 'unfinished training(s) or scoring(s)')}.")
+        print(f"{_summary(unfinished, 'unfinished training(s), scoring(s) or cutting(s)')}.")
     elif unfinished:
         print(
-            f"{_summary(unfinished, 'unfinished training(s) or scoring(s)')}: each goes on when its rule runs again "
-            "with the same code, settings and data; remove with --yes --checkpoints."
+            f"{_summary(unfinished, 'unfinished training(s), scoring(s) or cutting(s)')}: each goes on when its rule "
+            "runs again with the same code, settings and data; remove with --yes --checkpoints."
         )
 
 

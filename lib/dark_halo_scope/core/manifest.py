@@ -9,6 +9,7 @@ import contextlib
 import errno
 import itertools
 import json
+import logging
 import os
 import re
 import secrets
@@ -44,7 +45,11 @@ from dark_halo_scope.core.locks import lock, lock_path
 
 ReadT = TypeVar("ReadT")
 
+_logger = logging.getLogger(__name__)
+
 OBJECTS = "_objects.json"
+# Ends the hidden name of what says that the object beside it is whole, while an attempt that can be resumed runs.
+WHOLE = ".whole"
 QUARANTINE_PREFIX = "quarantine/"
 # `<run key>`, `<run key>-2` where that one holds something else, `<run key>.<random>` while it is written.
 PREFIX_NAME = re.compile(rf"[0-9a-f]{{{code.RUN_KEY_LENGTH}}}(-[0-9]+|\.[0-9a-f]+)?")
@@ -117,10 +122,12 @@ class Target:
     """Where the tasks of an attempt write; small, and sent to them.
 
     uri: the attempt's own prefix, an absolute local path or `s3://...`.
+    made_with: checksum of the versions of what it runs on, where the attempt can be gone on with; else None.
     earlier: prefixes that interrupted attempts at the same left, by the same code from the same inputs and settings.
     """
 
     uri: str
+    made_with: str | None = None
     earlier: tuple[str, ...] = ()
 
 
@@ -129,7 +136,7 @@ def write_or_take_over(
 ) -> tuple[ObjectEntry, ReadT]:
     """`write_object_file`, or the object as an interrupted attempt at the same, or a failed task, has written it.
 
-    A file under its own name is whole: it is renamed, or appears in S3, when all of it is there.
+    Its checksum was written beside it: what is not those bytes, or was made with other software, is made anew.
 
     Args:
         name: of the object; an attempt gives it to the same content always.
@@ -139,28 +146,47 @@ def write_or_take_over(
     Raises:
         as `write_object_file` does.
     """
-    for uri in (target.uri, *target.earlier):
-        found, wanted = storage.join(uri, name), storage.join(target.uri, name)
-        if not storage.exists(found):
-            continue
-        if storage.is_local(found):
-            path = storage.local_path(found)
-            said, entry = read(path), _entry_of(path, name)
-            if found != wanted:
-                make_directory(storage.local_path(wanted).parent)
-                os.rename(path, storage.local_path(wanted))
-                fsync_directory(storage.local_path(wanted).parent)
-            return entry, said
-        with tempfile.TemporaryDirectory(prefix="dark_halo_scope-") as directory:
-            path = Path(directory) / "object"
-            storage.fetch(found, path)
-            said, entry = read(path), _entry_of(path, name)
-            if found != wanted:
-                storage.upload(path, wanted)
-            return entry, said
     results: list[ReadT] = []
+    if target.made_with is None:
+        entry = write_object_file(target.uri, name, lambda path: results.append(write(path)))
+        return entry, results[0]
+    wanted = storage.local_path(storage.join(target.uri, name))
+    for uri in (target.uri, *target.earlier):
+        path = storage.local_path(storage.join(uri, name))
+        found = _whole(path, name, target.made_with)
+        if found is not None:
+            if path != wanted:
+                make_directory(wanted.parent)
+                os.rename(path, wanted)
+                _mark_whole(wanted, found, target.made_with)
+            return found, read(wanted)
     entry = write_object_file(target.uri, name, lambda path: results.append(write(path)))
+    _mark_whole(wanted, entry, target.made_with)
     return entry, results[0]
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(f".{path.name}{WHOLE}")
+
+
+def _mark_whole(path: Path, entry: ObjectEntry, made_with: str) -> None:
+    write_text(_mark(path), json_text({**entry.model_dump(), "made_with": made_with}, str(path)))
+
+
+def _whole(path: Path, name: str, made_with: str) -> ObjectEntry | None:
+    """The object, if it is there as it was written, with the same software."""
+    if not path.is_file() or not _mark(path).is_file():
+        return None
+    entry = _entry_of(path, name)
+    if read_json(_mark(path)) == {**entry.model_dump(), "made_with": made_with}:
+        return entry
+    _logger.warning("%s changed since it was written, or was made with other software; it is made anew.", path)
+    return None
+
+
+def is_unfinished(prefix: str) -> bool:
+    """Whether a prefix holds what an interrupted attempt has written and the next one goes on with."""
+    return storage.is_local(prefix) and any(storage.local_path(prefix).rglob(f".*{WHOLE}"))
 
 
 def _entry_of(path: Path, name: str) -> ObjectEntry:
@@ -178,7 +204,7 @@ def _entries(prefix: Path) -> list[ObjectEntry]:
         for name in names:
             path = Path(directory) / name
             relative = path.relative_to(prefix).as_posix()
-            if name.startswith(TEMPORARY_PREFIX) or name.endswith(".crc"):
+            if name.startswith(TEMPORARY_PREFIX) or name.endswith((".crc", WHOLE)):
                 path.unlink()
             elif relative != OBJECTS:
                 fsync_file(path)
@@ -227,12 +253,10 @@ def _fresh_prefix(parent: str, key: str) -> str:
     return _relative_uri(prefix)
 
 
-def _interrupted(parent: str, key: str) -> list[str]:
-    """Prefixes of attempts with this key that never ended; to be asked for by who holds the artifact's lock."""
-    if not storage.is_local(parent):
-        taken = itertools.takewhile(storage.exists, (f"{parent}/{name}" for name in _names(key)))
-        return [uri for uri in taken if not storage.exists(f"{uri}/{OBJECTS}")]
-    return sorted(str(path) for path in Path(parent).absolute().glob(f"{key}.*") if path.is_dir())
+def _interrupted(parent: str) -> list[Path]:
+    """Local prefixes of attempts that never ended; to be asked for by who holds the artifact's lock."""
+    names = Path(parent).absolute().glob("*.*")
+    return sorted(path for path in names if path.is_dir() and PREFIX_NAME.fullmatch(path.name))
 
 
 def _settle(prefix: Path, key: str) -> str:
@@ -267,12 +291,14 @@ class Attempt:
     prefix: Path
     started: datetime
     published: Manifest | None = field(default=None)
+    made_with: str | None = None
     earlier: tuple[str, ...] = ()
 
     @property
     def target(self) -> Target:
         """Where tasks write, whatever folder they run in."""
-        return Target(str(self.prefix) if storage.is_local(self.uri) else self.uri, self.earlier)
+        uri = str(self.prefix) if storage.is_local(self.uri) else self.uri
+        return Target(uri, self.made_with, self.earlier)
 
     def publish(
         self,
@@ -403,8 +429,9 @@ def attempt(
         settings: all that it was called with.
         inputs: the manifests and other small files that it read.
         data_root: where the data go in place of beside the manifest: a local directory or `s3://...`.
-        resumable: whether objects are written by `write_or_take_over`, so that what a failed or killed attempt at the
-            same has written is worth keeping.
+        resumable: whether objects are written by `write_or_take_over`, so that what a failed or killed attempt has
+            written is kept for the next one at the same. Not below a data root, which other checkouts may share: the
+            artifact's lock is beside its manifest.
 
     Raises:
         LockHeldError: another live process makes the same artifact.
@@ -419,13 +446,18 @@ def attempt(
         stack.enter_context(lock(lock_path(output)))
         key = code.run_key(module, values, inputs)
         parent = _parent_uri(output, data_root)
-        earlier = tuple(_interrupted(parent, key)) if resumable else ()
+        resumable = resumable and data_root is None
+        left = _interrupted(parent) if resumable else []
         uri = _fresh_prefix(parent, key)
         if storage.is_local(uri):
             prefix = Path.cwd() / uri
         else:
             prefix = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dark_halo_scope-")))
-        work = Attempt(output, kind, module, values, list(inputs), uri, key, prefix, datetime.now(UTC), earlier=earlier)
+        work = Attempt(output, kind, module, values, list(inputs), uri, key, prefix, datetime.now(UTC))
+        if resumable:
+            packages = json_text(software.versions(code.external_packages(module)), str(output))
+            work.made_with = sha256_bytes(packages.encode())
+            work.earlier = tuple(str(path) for path in left if path.name.startswith(f"{key}."))
         crash_point("prefix_made", output.name)
         try:
             with explained(prefix):
@@ -434,19 +466,15 @@ def attempt(
                 raise RuntimeError(f"The attempt at {output} ended without publishing")
         except BaseException:
             # Not after the manifest was written: it may name this prefix.
-            if work.published is None and not (resumable and _holds_objects(work.uri)):
+            if work.published is None and is_unfinished(work.uri):
+                _logger.info("What was written stays in %s: this step goes on with it when it is run again.", work.uri)
+            elif work.published is None:
                 with contextlib.suppress(StorageError, OSError):
                     storage.remove(work.uri)
             raise
-        for left in earlier:
+        for path in left:
             with contextlib.suppress(StorageError, OSError):
-                storage.remove(left)
-
-
-def _holds_objects(uri: str) -> bool:
-    with contextlib.suppress(StorageError, OSError):
-        return bool(storage.list_sizes(uri))
-    return False
+                storage.remove(path)
 
 
 def provenance_path(path: Path) -> Path:
