@@ -152,6 +152,13 @@ def training_data(artifact: str):
     return path
 
 
+def every_discovery(wildcards) -> str:
+    """Params function: settings by which positives are matched, of lenses that were found in whatever way."""
+    positives = json.loads(CONFIG.section("survey", None, "positives"))
+    everything = {"desi_named": False, "discovery": None, "exclude_refs": []}
+    return json.dumps(positives | everything, sort_keys=True)
+
+
 def training_settings(section: str):
     """Params function: a section of the dataset that the generation is trained on, as JSON."""
 

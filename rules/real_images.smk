@@ -85,6 +85,36 @@ rule match_positives:
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 
+rule match_known_lenses:
+    input:
+        survey="results/survey.json",
+        lenses="results/catalogue/lenses.json",
+        code=code("dark_halo_scope.catalogue.positives", "spark"),
+    output:
+        "results/catalogue/known_lenses.json",
+    log:
+        "logs/match_known_lenses.log",
+    benchmark:
+        "benchmarks/match_known_lenses.tsv"
+    localrule: True
+    conda:
+        "../envs/spark.yaml"
+    threads: 2
+    resources:
+        spark="local",
+        mem_mb=6000,
+        runtime=240,
+    params:
+        settings=every_discovery,
+        pool=settings("survey", "negative_pool"),
+    message:
+        "Matching lenses, however they were found, with their galaxies in the sweeps (Spark: {resources.spark})"
+    shell:
+        "exec python -m dark_halo_scope.spark.submit --backend {resources.spark} dark_halo_scope.catalogue.positives --"
+        " --survey {input.survey} --lenses {input.lenses} --pool-settings {params.pool:q}"
+        " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
+
+
 rule sample_negatives:
     input:
         pool="results/catalogue/negative_pool.json",
@@ -247,7 +277,7 @@ rule measure_known_lenses:
         model=deployed_model,
         validation="results/{generation}/validation.json",
         test=own_scores("test"),
-        anchors="results/anchors/list.json",
+        lenses="results/catalogue/known_lenses.json",
         galaxies=training_data("manifest"),
         coadds=coadds_of_injections,
         code=code("dark_halo_scope.evaluation.measure_known_lenses", "train"),
@@ -275,7 +305,7 @@ rule measure_known_lenses:
         "Measuring the recall of known lenses that {wildcards.generation} has never seen (asks for {resources.gpu} GPU)"
     shell:
         "exec python -m dark_halo_scope.evaluation.measure_known_lenses --model {input.model}"
-        " --validation {input.validation} --test {input.test} --anchors {input.anchors} --galaxies {input.galaxies}"
+        " --validation {input.validation} --test {input.test} --lenses {input.lenses} --galaxies {input.galaxies}"
         " --coadds {input.coadds} --stamp-settings {params.stamps:q} --quality-settings {params.quality:q}"
         " --settings {params.settings:q} --threads {threads} --output {output.json} --table {output.table}"
         " 2> >(tee {log} >&2)"

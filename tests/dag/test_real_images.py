@@ -38,13 +38,19 @@ def test_the_finder_adds_the_ladder_lenses_it_never_saw_three_drawings_and_the_g
     fresh: Checkout,
 ) -> None:
     drawings = {"figure_validation", "figure_finder_selection", "figure_ladder"}
-    measured = {"measure_ladder", "measure_negative_pool", "list_anchors", "measure_known_lenses"}
+    measured = {"measure_ladder", "measure_negative_pool", "match_known_lenses", "measure_known_lenses"}
     assert fresh.planned("finder") == SELECTION_RULES | drawings | measured | {"finder"}
 
 
 def test_lenses_that_a_finder_never_saw_need_no_injections(fresh: Checkout) -> None:
     planned = fresh.planned("results/real_resnet18/known_lenses.json")
-    assert planned == DATASET_RULES | {"train", "score", "validate_finder", "list_anchors", "measure_known_lenses"}
+    assert planned == DATASET_RULES | {
+        "train",
+        "score",
+        "validate_finder",
+        "match_known_lenses",
+        "measure_known_lenses",
+    }
 
 
 @pytest.mark.parametrize("generation", ["real_efficientnet_b0", "real_efficientnetv2_s"])

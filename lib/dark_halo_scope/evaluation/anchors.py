@@ -163,25 +163,23 @@ def measure_anchors(
     comparison: Mapping[str, NDArray[np.float64]],
     cuts: Sequence[Threshold],
     settings: AnchorEvaluationSettings,
-    against: str = "control",
 ) -> dict[str, Any]:
     """Recall of scored anchors by group, and what the same thresholds let through.
 
     Args:
         rows: scored anchors, with `score`.
         excluded: why anchors were not scored -> how many.
-        comparison: name of a sample without lenses -> scores in p.
+        comparison: name of a sample without lenses -> scores in p; `control` is the one that AUCs are measured against.
         cuts: thresholds.
         settings: bins and confidence.
-        against: the sample that AUCs are measured against.
 
     Returns:
         JSON-ready. `recall` and `contamination` hold, by group and threshold, `value`, `k`, `n`, `interval`
-        (Clopper-Pearson), `threshold` and `status`; `auc` the AUC of a group against that sample (DeLong).
+        (Clopper-Pearson), `threshold` and `status`; `auc` the AUC of a group against the controls (DeLong).
     """
     scores_N = column(rows, "score")
     members = groups(rows, settings.theta_e_edges)
-    controls = comparison.get(against, np.empty(0))
+    controls = comparison.get("control", np.empty(0))
     listed = rows.num_rows + sum(excluded.values())
     return {
         "counts": {
