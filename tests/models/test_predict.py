@@ -43,6 +43,20 @@ def test_bfloat16_is_close_to_float32(
     np.testing.assert_allclose(rounded, exact, atol=0.05)
 
 
+def test_convolutions_are_not_rounded_to_tf32_while_scores_are_made_and_settings_come_back(
+    small_model: LensFinder6CH, preprocess: Preprocess6CH, stamps: np.ndarray, rows: pa.Table
+) -> None:
+    """A network frozen on a CPU is asked for the same logits on a GPU, where cuDNN rounds by default."""
+    seen = []
+    hook = small_model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    before = {name: getattr(torch.backends.cudnn, name) for name in ("allow_tf32", "enabled", "benchmark")}
+    assert before["allow_tf32"], "the default that this is about"
+    predictor(small_model, preprocess, torch.device("cpu"))(stamps, rows)
+    hook.remove()
+    assert seen == [False]
+    assert before == {name: getattr(torch.backends.cudnn, name) for name in before}
+
+
 def test_no_images_give_no_logits(small_model: LensFinder6CH, preprocess: Preprocess6CH, rows: pa.Table) -> None:
     assert predictor(small_model, preprocess, CPU)(np.empty((0, 3, 64, 64), np.float32), rows.slice(0, 0)).shape == (0,)
 

@@ -48,3 +48,15 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
     """Mixed precision with `dtype`; with float32, nothing changes."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """Convolutions in float32 as its name says: by default cuDNN rounds what goes into them to 10 bits (TF32).
+
+    That moves logits by hundredths, and a finder that was frozen on a CPU would answer otherwise on a GPU.
+    """
+    now = torch.backends.cudnn
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=now.enabled, benchmark=now.benchmark, deterministic=now.deterministic, allow_tf32=False
+    )
+    return flags

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dark_halo_scope.core.errors import BadInputError
 from dark_halo_scope.images.preprocess import Preprocess6CH
-from dark_halo_scope.models.device import autocast, resolve_precision
+from dark_halo_scope.models.device import autocast, exact_convolutions, resolve_precision
 from dark_halo_scope.models.lens_finder import LensFinder6CH
 
 
@@ -80,7 +80,7 @@ def predictor(
                 part = slice(start, start + batch_size)
                 own_B3HW = on_device(controls[part]) if preprocess.needs_controls and controls is not None else None
                 x_BCHW = preprocess(on_device(images_N3HW[part]), own_B3HW)
-                with autocast(device, dtype):
+                with exact_convolutions(), autocast(device, dtype):
                     logits.append(model(x_BCHW, meta_NM[part].to(device)).cpu())
         finally:
             model.train(was_training)
