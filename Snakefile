@@ -93,7 +93,6 @@ rule datasets:
 rule finder:
     input:
         "results/catalogue/negative_pool_gates.json",
-        finder_numbers(),
         finder_files("json", "pdf", "png"),
     message:
         "The survey's finder of real images: validation, selection function and realism of injections"

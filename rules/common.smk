@@ -65,12 +65,6 @@ def _is_finder(name: str) -> bool:
     return CONFIG.dataset(CONFIG.generation(name).dataset).source == "real"
 
 
-def finder_numbers() -> list[str]:
-    """What is measured of the paper's finder of real images and not drawn."""
-    finder = CONFIG.survey.paper.finder
-    return [f"results/{finder}/known_lenses.json"] if finder else []
-
-
 def finder_files(*suffixes: str) -> list[str]:
     """What is shown of the paper's finder of real images: its validation, its selection function, its ladder."""
     finder = CONFIG.survey.paper.finder
@@ -180,6 +174,13 @@ def coadds_of_injections(wildcards) -> str:
             "train it on a dataset with `real.path: coadds`."
         )
     return f"results/datasets/{dataset}/coadds.json"
+
+
+def lenses_never_seen(wildcards) -> list[str]:
+    """Input function: recall of lenses that a finder has never seen, where its own images come from coadds as theirs."""
+    dataset = CONFIG.generation(wildcards.generation).dataset
+    coadds = CONFIG.dataset(dataset).real.path == "coadds"
+    return [f"results/{wildcards.generation}/known_lenses.json"] if coadds else []
 
 
 def gated_on(generation: str) -> str:

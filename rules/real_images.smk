@@ -314,6 +314,7 @@ rule measure_known_lenses:
 rule figure_validation:
     input:
         validation="results/{generation}/validation.json",
+        known=lenses_never_seen,
         code=code("dark_halo_scope.paper.validation_figure", "figures"),
     output:
         report(
@@ -339,7 +340,7 @@ rule figure_validation:
     message:
         "Drawing how {wildcards.generation} did on the test split"
     shell:
-        "exec python -m dark_halo_scope.paper.validation_figure --validation {input.validation}"
+        "exec python -m dark_halo_scope.paper.validation_figure --validation {input.validation} --known {input.known}"
         " --settings {params.settings:q} --output {output} 2> >(tee {log} >&2)"
 
 

@@ -58,6 +58,11 @@ def test_other_networks_go_the_same_way(fresh: Checkout, generation: str) -> Non
     assert fresh.planned(f"results/{generation}/selection_function.fits") == SELECTION_RULES
 
 
+def test_the_figure_of_validation_shows_lenses_that_it_never_saw(fresh: Checkout) -> None:
+    planned = fresh.planned("results/real_resnet18/validation.png")
+    assert {"figure_validation", "match_known_lenses", "measure_known_lenses"} <= planned
+
+
 def test_a_finder_is_frozen_before_anything_is_injected(fresh: Checkout) -> None:
     assert fresh.planned("results/real_resnet18/frozen.json") == FROZEN_RULES
 
@@ -77,6 +82,7 @@ def test_arcs_are_not_injected_into_other_pixels_than_the_finder_learned_from(fr
     )
     with edit:
         assert "freeze_model" in fresh.planned("results/real_resnet18/frozen.json")
+        assert "measure_known_lenses" not in fresh.planned("results/real_resnet18/validation.png")
         run = fresh.snakemake("--dry-run", "results/real_resnet18/recovery.json")
     assert run.returncode != 0
     assert f"realimage_v1 has `real.path: {path}`, and injections are made into coadds" in run.stderr + run.stdout

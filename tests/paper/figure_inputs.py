@@ -43,7 +43,7 @@ LADDER: dict[str, Any] = {
 }
 
 
-def _at(value: float | None, n: int = 40) -> dict[str, Any]:
+def at(value: float | None, n: int = 40) -> dict[str, Any]:
     """A share at the threshold p0.5, or none."""
     if value is None:
         return {
@@ -65,13 +65,13 @@ VALIDATION: dict[str, Any] = {
     "generation": "one",
     "thresholds": {"p0.5": {"logit": 0.0}},
     "recall": {
-        "overall": {"all": _at(0.75, 60)},
-        "tier": {"A": _at(0.9, 25), "B": _at(0.6, 35)},
-        "tier_not_circular": {"A": _at(0.8, 10), "B": _at(None)},
+        "overall": {"all": at(0.75, 60)},
+        "tier": {"A": at(0.9, 25), "B": at(0.6, 35)},
+        "tier_not_circular": {"A": at(0.8, 10), "B": at(None)},
     },
     "fpr": {
-        "sample": {"N1": _at(0.01, 900), "all": _at(0.02, 1000), "confuser ring_proxy": _at(0.05, 80)},
-        "survey": {"N1": _at(0.011, 900), "all": _at(0.015, 1000), "confuser ring_proxy": _at(0.04, 80)},
+        "sample": {"N1": at(0.01, 900), "all": at(0.02, 1000), "confuser ring_proxy": at(0.05, 80)},
+        "survey": {"N1": at(0.011, 900), "all": at(0.015, 1000), "confuser ring_proxy": at(0.04, 80)},
     },
     "calibration": {
         "status": "measured",

@@ -8,7 +8,7 @@ from dark_halo_scope.core.errors import BadInputError, CorruptDataError
 from dark_halo_scope.paper.figure_config import ValidationFigureSettings
 from dark_halo_scope.paper.validation_figure import draw
 
-from .figure_inputs import VALIDATION
+from .figure_inputs import VALIDATION, at
 
 
 def test_every_group_has_its_recall_and_its_interval() -> None:
@@ -25,6 +25,12 @@ def test_every_group_has_its_recall_and_its_interval() -> None:
         "n = 10",
         "there was nothing to count",
     ]
+
+
+def test_recall_that_is_not_circular_is_of_all_known_lenses_where_they_were_measured() -> None:
+    known = {"recall": {"tier_not_circular": {"A": at(0.5, 400), "B": at(0.3, 900)}}}
+    recall = draw(VALIDATION, ValidationFigureSettings(), known).axes[1]
+    assert [text.get_text() for text in recall.texts] == ["n = 60", "n = 25", "n = 35", "n = 400", "n = 900"]
 
 
 def test_rates_of_all_negatives_come_first_and_stand_twice() -> None:

@@ -23,12 +23,15 @@ _HEIGHT_MM = 58.0
 _PROBABILITIES = {"raw": ("orange", "s", "as the network says"), "platt": ("blue", "o", "after Platt scaling")}
 
 
-def draw(validation: Mapping[str, Any], settings: ValidationFigureSettings) -> "Figure":
+def draw(
+    validation: Mapping[str, Any], settings: ValidationFigureSettings, known: Mapping[str, Any] | None = None
+) -> "Figure":
     """Three panels: reliability of probabilities, recall of lenses, false positive rates.
 
     Args:
         validation: validation.json.
         settings: of the figure.
+        known: known_lenses.json, for recall that is not circular; without it, that of the test split alone.
 
     Raises:
         BadInputError: the validation has no such threshold.
@@ -38,19 +41,20 @@ def draw(validation: Mapping[str, Any], settings: ValidationFigureSettings) -> "
 
     try:
         recall, fpr, calibration = (validation[name] for name in ("recall", "fpr", "calibration"))
-        known = list(validation["thresholds"])
+        not_circular = (known or validation)["recall"]["tier_not_circular"]
+        thresholds = list(validation["thresholds"])
     except KeyError as error:
         raise CorruptDataError(f"The validation lacks {error}; run validate_finder again.") from None
-    if settings.threshold not in known:
+    if settings.threshold not in thresholds:
         raise BadInputError(
-            f"The validation has no threshold {settings.threshold!r}; it has {', '.join(known)}: correct "
+            f"The validation has no threshold {settings.threshold!r}; it has {', '.join(thresholds)}: correct "
             "figure_validation.threshold."
         )
     with mpl.rc_context(PAPER_RC_PARAMS):
         figure, (left, middle, right) = panel_row(3, _HEIGHT_MM, _MARGINS)
         _reliability(left, calibration)
         middle.set_xlim(0, 1.02)
-        lenses = _lenses(recall)
+        lenses = _lenses(recall, not_circular)
         for place, (_, by_threshold) in enumerate(lenses):
             draw_number(middle, place, by_threshold[settings.threshold], COLOURS["blue"])
         name_rows(middle, [name for name, _ in lenses])
@@ -76,10 +80,10 @@ def _reliability(axes: "Axes", calibration: Mapping[str, Any]) -> None:
     axes.legend(loc="lower right", handlelength=1.0)
 
 
-def _lenses(recall: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def _lenses(recall: Mapping[str, Any], not_circular: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Groups of real lenses from top to bottom, each with its recall by threshold."""
     tiers = [(f"Tier-{name}", entry) for name, entry in recall["tier"].items()]
-    apart = [(f"Tier-{name}, not circular", entry) for name, entry in recall["tier_not_circular"].items()]
+    apart = [(f"Tier-{name}, not circular", entry) for name, entry in not_circular.items()]
     return [("all lenses", recall["overall"]["all"]), *tiers, *apart]
 
 
@@ -102,9 +106,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the validation, draw, write."""
     parser = argument_parser("Draw reliability, recall and false positives of a finder of real images.")
     parser.add_argument("--validation", required=True, type=Path, help="validation.json")
+    parser.add_argument("--known", type=Path, nargs="?", help="known_lenses.json, where there is one")
     parser.add_argument("--output", nargs="+", required=True, type=Path, help="PNG or PDF; several are one picture")
     arguments = parser.parse_args(argv)
-    figure = draw(read_json(arguments.validation), load_settings(arguments.settings, ValidationFigureSettings))
+    settings = load_settings(arguments.settings, ValidationFigureSettings)
+    known = None if arguments.known is None else read_json(arguments.known)
+    figure = draw(read_json(arguments.validation), settings, known)
     for path in arguments.output:
         save_figure(figure, path, tight=False)
 
