@@ -36,6 +36,7 @@ from dark_halo_scope.evaluation.evaluate_anchors import csv_text, one_model
 from dark_halo_scope.evaluation.finder_images import FinderImages, read_images
 from dark_halo_scope.evaluation.finder_rates import auc_by_group, recall_by_group
 from dark_halo_scope.evaluation.freeze_model import read_validation
+from dark_halo_scope.evaluation.pairs import Predict
 from dark_halo_scope.evaluation.score_inputs import load_scores
 from dark_halo_scope.injection.cutout_quality import measure_missing, why_unusable
 from dark_halo_scope.injection.inject import CutoutError
@@ -73,6 +74,7 @@ NOTES = (
 )
 
 Images = NDArray[np.float32]
+Batch = tuple[list[int], Images, list[str | None]]
 
 _logger = logging.getLogger(__name__)
 
@@ -114,6 +116,29 @@ def cut_lenses(
                     continue
                 whole = np.where(np.isfinite(image), image, np.float32(0.0)).astype(np.float16).astype(np.float32)
                 yield place, why_unusable(measure_missing(image, quality), quality) or whole
+
+
+def score_lenses(
+    predict: Predict, lenses: pa.Table, batches: Iterator[Batch], unknown: Sequence[str | None]
+) -> tuple[pa.Table, Counter[str]]:
+    """Lenses that can be scored with `logit` and `score`, and why the others cannot.
+
+    Args:
+        predict: the network.
+        lenses: N rows, with the network's observing conditions.
+        batches: places in `lenses`, their cutouts, and why there is none.
+        unknown: (N,) which observing conditions are not known, None where all are.
+    """
+    scored = [lenses.slice(0, 0).append_column("logit", pa.array([], pa.float64()))]
+    left_out: Counter[str] = Counter()
+    with Progress(lenses.num_rows, "Cutting out and scoring lenses") as progress:
+        for places, images_N3HW, reasons in batches:
+            both = [cut or unknown[place] for cut, place in zip(reasons, places, strict=True)]
+            good, bad = score_cutouts(predict, images_N3HW, lenses.take(pa.array(places)), both)
+            scored.append(good)
+            left_out.update(bad["quarantine_reason"].to_pylist())
+            progress.advance(len(places))
+    return pa.concat_tables(scored, promote_options="default"), left_out
 
 
 def with_lenses(images: FinderImages, lenses: pa.Table) -> FinderImages:
@@ -187,19 +212,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = positive_rows(pa.concat_tables(pq.read_table(path) for path in verified_paths(known)), real)
     seen = learned_positions(galaxies).near(rows["ra"].to_numpy(), rows["dec"].to_numpy(), real.exclude_arcsec)
     lenses = rows.filter(pa.array(~seen))
-    left_out = Counter({SEEN: int(seen.sum())})
-    scored = [lenses.slice(0, 0).append_column("logit", pa.array([], pa.float64()))]
-    predict = finder.predictor(settings.batch)
+    size = finder.preprocess.size
+    batches = _batches(cut_lenses(lenses, coadds, size, stamps, quality), size, settings.batch)
     unknown = condition_reasons(lenses, finder.model.settings.meta_columns)
-    cutouts = cut_lenses(lenses, coadds, finder.preprocess.size, stamps, quality)
-    with Progress(lenses.num_rows, "Cutting out and scoring lenses") as progress:
-        for places, images, reasons in _batches(cutouts, finder.preprocess.size, settings.batch):
-            both = [cut or unknown[place] for cut, place in zip(reasons, places, strict=True)]
-            good, bad = score_cutouts(predict, images, lenses.take(pa.array(places)), both)
-            scored.append(good)
-            left_out.update(bad["quarantine_reason"].to_pylist())
-            progress.advance(len(places))
-    found = pa.concat_tables(scored, promote_options="default")
+    found, left_out = score_lenses(finder.predictor(settings.batch), lenses, batches, unknown)
+    left_out[SEEN] = int(seen.sum())
     result = {
         "generation": test.facts.get("generation"),
         "model_sha256": test.facts.get("model_sha256"),
@@ -235,9 +252,7 @@ def measure(images: FinderImages, thresholds: Mapping[str, Mapping[str, Any]], c
     }
 
 
-def _batches(
-    cutouts: Iterator[tuple[int, Images | str]], size: int, batch: int
-) -> Iterator[tuple[list[int], Images, list[str | None]]]:
+def _batches(cutouts: Iterator[tuple[int, Images | str]], size: int, batch: int) -> Iterator[Batch]:
     """Places, images (zeros where there is none) and reasons, some at a time."""
     places, images, reasons = [], [], []
     for place, found in cutouts:
