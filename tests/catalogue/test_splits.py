@@ -44,7 +44,7 @@ def border_pair(ra: float, span: float, distance: float = 0.5) -> tuple[np.ndarr
 
 
 def test_no_cell_is_made_up_without_healpy(monkeypatch):
-    """The earlier pipeline fell back to a hash of each object's coordinates, and its splits were no patches of sky."""
+    """The earlier pipeline's executors lacked it and took a hash of each object's position: no patch of sky."""
     monkeypatch.setitem(sys.modules, "healpy", None)
     with pytest.raises(ImportError, match="healpy"):
         healpix_cell(45.0, 10.0)

@@ -590,19 +590,6 @@ def test_a_parent_with_rounded_positions_is_refused(survey, tmp_path):
         run(with_parents(survey, tmp_path / "rounded", rounded), tmp_path / "manifest.json")
 
 
-def test_without_healpy_nothing_falls_back_to_another_cell(project_root):
-    """The earlier pipeline's executors lacked it, and stored a hash of each position as its cell."""
-    code = "import sys; sys.modules['healpy'] = None; import dark_halo_scope.injection.manifest"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(project_root / "lib")},
-    )
-    assert done.returncode != 0
-    assert "healpy" in done.stderr
-
-
 def test_a_changed_parent_file_stops_the_run(survey, tmp_path):
     damaged = with_parents(survey, tmp_path / "damaged", lambda table: table)
     path = next((damaged / "parent").rglob("*.parquet"))
