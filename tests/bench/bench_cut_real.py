@@ -96,12 +96,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
         files = make_list(options.dataset, folder / "manifest.json", options.rows, options.per_brick)
-        first, memory, written = cut(options.dataset, folder, files // 2)
+        # A task writes a file for each of the three splits.
+        first, memory, written = cut(options.dataset, folder, 3 * files // 2)
         second, again, _ = cut(options.dataset, folder, None)
         stamps = load_manifest(folder / "stamps.json", "stamps")
         rows, failed = stamps.rows_out or 0, sum(stamps.facts["cutout_failed"].values())
         print(f"{rows} images in {files} tasks, {failed} failed, {stamps.bytes / 1e9:.1f} GB")
-        print(f"killed after {first:.0f} s with {written} files written; the rest took {second:.0f} s")
+        print(
+            f"killed after {first:.0f} s with {written} of {stamps.objects} files written; the rest took {second:.0f} s"
+        )
         print(f"{rows / (first + second):.0f} images/s on two cores, both starts included")
         print(f"largest memory {max(memory, again) / 1024:.1f} GB")
         shutil.rmtree(folder / "stamps")
