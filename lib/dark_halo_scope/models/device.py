@@ -53,7 +53,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 def exact_convolutions() -> AbstractContextManager[None]:
     """Convolutions in float32 as its name says: by default cuDNN rounds what goes into them to 10 bits (TF32).
 
-    That moves logits by hundredths, and a finder that was frozen on a CPU would answer otherwise on a GPU.
+    A finder that was frozen on a CPU could then answer otherwise on a GPU than its card allows.
     """
     now = torch.backends.cudnn
     flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
